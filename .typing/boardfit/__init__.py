@@ -1,0 +1,1 @@
+../../boardfit/__init__.py

@@ -1,0 +1,1 @@
+../../boardfit/__main__.py

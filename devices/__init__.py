@@ -1,0 +1,1 @@
+"""Reach a board, and leave it as it was found."""

@@ -1,0 +1,156 @@
+"""Every error that boardfit raises on purpose; each message names the cause and the next step.
+
+    BoardfitError                 exit code 1: something failed that is not the user's mistake
+    ├── InputError                2: a file, an option or a name that cannot be used
+    │   ├── InventoryError            boards.toml is wrong
+    │   ├── ModelFileError            not a TFLite model, or a damaged one
+    │   ├── TableFileError            not a lookup table, a damaged one, or one of another version
+    │   ├── RunFolderError            not a run of ours, or one that was begun with other settings
+    │   ├── SpaceError                an unknown search space, or an architecture outside of it
+    │   └── DataError                 a data set that is missing, damaged, or does not fit the space
+    ├── DeviceError               3: the board cannot be used
+    │   ├── DeviceNotFound            no board has that name
+    │   ├── DeviceAmbiguous           several boards fit; we never guess
+    │   ├── DeviceLost                the link broke, or the process on the board ended
+    │   ├── DeviceTimeout             the board did not answer in the time given
+    │   └── CommandFailed             a command on the board ended with an error
+    ├── MeasurementError          4: numbers that would not be worth believing
+    │   ├── WorkerError               the worker on the board broke its protocol or could not run a model
+    │   ├── ConditionsChanged         values under different conditions would be mixed
+    │   ├── MissingEntry              the table has no price for an operator
+    │   └── TableNotValid             the table failed its own validation
+    ├── ConstraintNotMet          5: no network of the space meets the target
+    ├── StorageError              1: the disk is full or cannot be written
+    └── InUse                     1: another process works on the same table or run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class BoardfitError(Exception):
+    """The root: catching it catches everything that boardfit raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(BoardfitError):
+    """A file, an option or a name that cannot be used."""
+
+    exit_code = 2
+
+
+class InventoryError(InputError):
+    """The inventory file is wrong; the message names the file, the board and the field."""
+
+
+class ModelFileError(InputError):
+    """Not a TFLite model, or a damaged one."""
+
+
+class TableFileError(InputError):
+    """Not a lookup table, a damaged one, or one written by another version."""
+
+
+class RunFolderError(InputError):
+    """Not a run folder of ours, or one that was begun with other settings."""
+
+
+class SpaceError(InputError):
+    """An unknown search space, or an architecture that is not in it."""
+
+
+class DataError(InputError):
+    """A data set that is missing, damaged, or does not fit the search space."""
+
+
+class DeviceError(BoardfitError):
+    """The board cannot be used."""
+
+    exit_code = 3
+
+
+class DeviceNotFound(DeviceError):
+    """No board has that name."""
+
+
+class DeviceAmbiguous(DeviceError):
+    """Several boards fit what was asked for; the message lists them."""
+
+
+class DeviceLost(DeviceError):
+    """The link broke, or the process on the board ended."""
+
+
+class DeviceTimeout(DeviceError):
+    """The board did not answer in the time given."""
+
+
+class CommandFailed(DeviceError):
+    """A command on the board ended with an error."""
+
+
+class MeasurementError(BoardfitError):
+    """Numbers that would not be worth believing."""
+
+    exit_code = 4
+
+
+class WorkerError(MeasurementError):
+    """The worker on the board broke its protocol, or could not load or run a model."""
+
+
+class ConditionsChanged(MeasurementError):
+    """Values under different conditions would be mixed; the message says what differs."""
+
+
+class MissingEntry(MeasurementError):
+    """The table has no price for an operator; the message says which and how to add it."""
+
+
+class TableNotValid(MeasurementError):
+    """The table failed its own validation on whole networks."""
+
+
+class ConstraintNotMet(BoardfitError):
+    """No network of the space meets the target; the message says what can be reached."""
+
+    exit_code = 5
+
+
+class StorageError(BoardfitError):
+    """The disk is full, or the place cannot be written."""
+
+
+class InUse(BoardfitError):
+    """Another process works on the same table or run folder."""
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's and SQLite's words for "cannot write" into `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageError(
+                f"no space left while writing {path}; free some and run the same command "
+                "again: it goes on from the last committed state"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR}:
+            raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        raise
+    except sqlite3.OperationalError as error:
+        if "disk is full" in str(error) or "disk I/O" in str(error):
+            raise StorageError(
+                f"no space left while writing {path}; free some and run the same command "
+                "again: it goes on from the last committed state"
+            ) from error
+        if "readonly" in str(error) or "unable to open" in str(error):
+            raise StorageError(f"cannot write {path}: {error}") from error
+        raise

@@ -1,0 +1,1 @@
+"""From the description of a network to a number that one believes."""

@@ -1,0 +1,369 @@
+"""A network as the profiler sees it: operators with shapes, wired together.
+
+`Layer` is the signature that is timed and priced. `Network` adds the wiring and, optionally, the
+weights. Shapes are `(height, width, channels)` for one image, a vector is `(channels,)`; the
+batch is always 1. Nothing here knows of PyTorch, TFLite or boards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Operator = Literal[
+    "conv_2d",
+    "depthwise_conv_2d",
+    "fully_connected",
+    "add",
+    "mul",
+    "pad",
+    "slice",
+    "concatenation",
+    "mean",
+    "average_pool_2d",
+    "relu",
+    "relu6",
+    "hard_swish",
+    "logistic",
+    "reshape",
+    "resize_bilinear",
+    "softmax",
+]
+Activation = Literal["none", "relu", "relu6"]
+Shape = tuple[int, ...]
+FloatArray = NDArray[np.float32]
+
+OPERATORS: tuple[Operator, ...] = get_args(Operator)
+ELEMENTWISE: frozenset[Operator] = frozenset(
+    {"relu", "relu6", "hard_swish", "logistic", "softmax"}
+)
+WEIGHTED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "fully_connected"})
+FUSES_ACTIVATION: frozenset[Operator] = WEIGHTED | {"add", "mul"}
+BYTES_PER_ELEMENT = 4  # float32, the only dtype so far
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator with everything that decides how long it takes.
+
+    `inputs` and `output` are shapes; `kernel` and `stride` are those of convolutions and pooling
+    (padding is TensorFlow's SAME for convolutions, VALID for pooling). `offset` is the first
+    channel that a slice takes; it is no part of `signature`, since it does not change the time.
+    """
+
+    op: Operator
+    inputs: tuple[Shape, ...]
+    output: Shape
+    kernel: int = 1
+    stride: int = 1
+    activation: Activation = "none"
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if self.op not in OPERATORS:
+            raise ValueError(f"unknown operator {self.op!r}; known: {', '.join(OPERATORS)}")
+        for shape in (*self.inputs, self.output):
+            if not shape or any(size < 1 for size in shape):
+                raise ValueError(f"{self.op}: the shape {shape} has no elements")
+        if self.activation != "none" and self.op not in FUSES_ACTIVATION:
+            raise ValueError(f"{self.op} cannot carry a fused {self.activation}")
+
+    @property
+    def signature(self) -> str:
+        """The key of a lookup table, e.g. `conv_2d 16x16x24>16x16x72 k1 s1 relu float32`."""
+        shapes = "+".join(shape_text(shape) for shape in self.inputs)
+        window = f" k{self.kernel} s{self.stride}" if self.op in _WINDOWED else ""
+        return f"{self.op} {shapes}>{shape_text(self.output)}{window} {self.activation} float32"
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations of one inference (convolutions and matrices only)."""
+        if self.op == "conv_2d":
+            return math.prod(self.output) * self.kernel**2 * self.inputs[0][-1]
+        if self.op == "depthwise_conv_2d":
+            return math.prod(self.output) * self.kernel**2
+        if self.op == "fully_connected":
+            return self.inputs[0][-1] * self.output[-1]
+        return 0
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(math.prod(shape) for shape in self.weight_shapes)
+
+    @property
+    def weight_shapes(self) -> tuple[Shape, ...]:
+        """Kernel (TFLite's order: OHWI, 1HWC, or OI) and bias; empty where there is none."""
+        channels_in, channels_out = self.inputs[0][-1], self.output[-1]
+        if self.op == "conv_2d":
+            return (channels_out, self.kernel, self.kernel, channels_in), (channels_out,)
+        if self.op == "depthwise_conv_2d":
+            return (1, self.kernel, self.kernel, channels_out), (channels_out,)
+        if self.op == "fully_connected":
+            return (channels_out, channels_in), (channels_out,)
+        return ()
+
+    @property
+    def bytes_moved(self) -> int:
+        """Activations read and written plus parameters read, each once."""
+        elements = sum(math.prod(shape) for shape in (*self.inputs, self.output))
+        return (elements + self.parameters) * BYTES_PER_ELEMENT
+
+
+_WINDOWED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "average_pool_2d"})
+
+
+def shape_text(shape: Shape) -> str:
+    """`(16, 16, 24)` as `16x16x24`."""
+    return "x".join(str(size) for size in shape)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A layer in its place: `inputs` are tensor numbers (0 is the network's input, i + 1 the
+    output of node i). `name` ties it to trained weights; `batch_norm` says that it is trained
+    with batch normalisation, which is folded into the weights before emission."""
+
+    layer: Layer
+    inputs: tuple[int, ...]
+    name: str = ""
+    batch_norm: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The kernel (TFLite's order, see `Layer.weight_shapes`) and bias of one node."""
+
+    kernel: FloatArray
+    bias: FloatArray
+
+
+@dataclass(frozen=True)
+class Network:
+    """Nodes in the order in which they run; the last one's output is the network's.
+
+    `weights` maps the number of a node to its `Weights`; without it the structure can be counted
+    and priced, and emitted with random weights.
+    """
+
+    input_shape: Shape
+    nodes: tuple[Node, ...]
+    weights: Mapping[int, Weights] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise ValueError("a network needs at least one layer")
+        shapes = [self.input_shape]
+        for number, node in enumerate(self.nodes):
+            if any(not 0 <= tensor <= number for tensor in node.inputs):
+                raise ValueError(f"node {number} reads a tensor that is not there yet")
+            if tuple(shapes[tensor] for tensor in node.inputs) != node.layer.inputs:
+                raise ValueError(f"node {number} ({node.layer.signature}): input shapes differ")
+            shapes.append(node.layer.output)
+        for number, weights in (self.weights or {}).items():
+            expected = self.nodes[number].layer.weight_shapes
+            if (weights.kernel.shape, weights.bias.shape) != expected:
+                raise ValueError(
+                    f"node {number}: weights {weights.kernel.shape} and {weights.bias.shape}, "
+                    f"expected {expected}"
+                )
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers without their wiring."""
+        return tuple(node.layer for node in self.nodes)
+
+    @property
+    def output_shape(self) -> Shape:
+        """The shape of the last node's output."""
+        return self.nodes[-1].layer.output
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations of one inference."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of all layers, batch normalisation folded."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def peak_memory(self) -> int:
+        """Bytes of the activations that are alive at once, at the worst moment.
+
+        A tensor lives from the node that writes it to the last node that reads it; nothing is
+        computed in place.
+        """
+        last_use = {tensor: i for i, node in enumerate(self.nodes) for tensor in node.inputs}
+        last_use[len(self.nodes)] = len(self.nodes)
+        sizes = [math.prod(self.input_shape), *(math.prod(x.output) for x in self.layers)]
+        alive = {0: sizes[0]}
+        peak = 0
+        for number in range(len(self.nodes)):
+            alive[number + 1] = sizes[number + 1]
+            peak = max(peak, sum(alive.values()))
+            alive = {t: size for t, size in alive.items() if last_use.get(t, -1) > number}
+        return peak * BYTES_PER_ELEMENT
+
+    def with_weights(self, weights: Mapping[int, Weights]) -> Network:
+        """The same structure carrying trained weights."""
+        return replace(self, weights=dict(weights))
+
+
+class NetworkBuilder:
+    """Write a network down operator by operator; tensors are numbers, 0 is the input.
+
+    Each method appends one node and returns the number of its output tensor; shapes are worked
+    out, mistakes raise ValueError at the line that makes them.
+    """
+
+    def __init__(self, input_shape: Shape) -> None:
+        self.nodes: list[Node] = []
+        self._shapes: list[Shape] = [input_shape]
+
+    def shape(self, tensor: int) -> Shape:
+        """The shape of a tensor."""
+        return self._shapes[tensor]
+
+    def build(self) -> Network:
+        """The network written so far."""
+        return Network(self._shapes[0], tuple(self.nodes))
+
+    def _append(
+        self,
+        op: Operator,
+        inputs: Sequence[int],
+        output: Shape,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        activation: Activation = "none",
+        offset: int = 0,
+        name: str = "",
+        batch_norm: bool = False,
+    ) -> int:
+        shapes = tuple(self._shapes[tensor] for tensor in inputs)
+        layer = Layer(op, shapes, output, kernel, stride, activation, offset)
+        self.nodes.append(Node(layer, tuple(inputs), name, batch_norm))
+        self._shapes.append(output)
+        return len(self._shapes) - 1
+
+    def conv_2d(
+        self,
+        x: int,
+        filters: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        activation: Activation = "none",
+        name: str = "",
+        batch_norm: bool = False,
+    ) -> int:
+        """A convolution with bias and SAME padding."""
+        height, width, _ = self._shapes[x]
+        output = (-(-height // stride), -(-width // stride), filters)
+        return self._append(
+            "conv_2d",
+            [x],
+            output,
+            kernel=kernel,
+            stride=stride,
+            activation=activation,
+            name=name,
+            batch_norm=batch_norm,
+        )
+
+    def depthwise_conv_2d(
+        self,
+        x: int,
+        *,
+        kernel: int,
+        stride: int = 1,
+        activation: Activation = "none",
+        name: str = "",
+        batch_norm: bool = False,
+    ) -> int:
+        """A depthwise convolution (one filter a channel) with bias and SAME padding."""
+        height, width, channels = self._shapes[x]
+        output = (-(-height // stride), -(-width // stride), channels)
+        return self._append(
+            "depthwise_conv_2d",
+            [x],
+            output,
+            kernel=kernel,
+            stride=stride,
+            activation=activation,
+            name=name,
+            batch_norm=batch_norm,
+        )
+
+    def fully_connected(
+        self, x: int, units: int, *, activation: Activation = "none", name: str = ""
+    ) -> int:
+        """A matrix with bias, on a vector."""
+        return self._append("fully_connected", [x], (units,), activation=activation, name=name)
+
+    def add(self, x: int, y: int, *, activation: Activation = "none") -> int:
+        """The sum of two tensors, broadcast."""
+        shape = np.broadcast_shapes(self._shapes[x], self._shapes[y])
+        return self._append("add", [x, y], shape, activation=activation)
+
+    def mul(self, x: int, y: int, *, activation: Activation = "none") -> int:
+        """The product of two tensors, broadcast (the scaling of squeeze-excite)."""
+        shape = np.broadcast_shapes(self._shapes[x], self._shapes[y])
+        return self._append("mul", [x, y], shape, activation=activation)
+
+    def pad_channels(self, x: int, channels: int) -> int:
+        """Append channels of zeros until there are `channels`."""
+        *space, have = self._shapes[x]
+        if channels < have:
+            raise ValueError(f"cannot pad {have} channels to {channels}")
+        return self._append("pad", [x], (*space, channels))
+
+    def slice_channels(self, x: int, begin: int, end: int) -> int:
+        """The channels `begin` to `end` (exclusive)."""
+        *space, have = self._shapes[x]
+        if not 0 <= begin < end <= have:
+            raise ValueError(f"cannot take channels {begin} to {end} of {have}")
+        return self._append("slice", [x], (*space, end - begin), offset=begin)
+
+    def concatenation(self, tensors: Sequence[int]) -> int:
+        """Tensors one behind the other along the channels."""
+        *space, _ = self._shapes[tensors[0]]
+        if any(list(self._shapes[tensor][:-1]) != space for tensor in tensors):
+            raise ValueError("concatenated tensors differ in more than their channels")
+        channels = sum(self._shapes[tensor][-1] for tensor in tensors)
+        return self._append("concatenation", tensors, (*space, channels))
+
+    def mean(self, x: int, *, keep_dimensions: bool = True) -> int:
+        """The average over height and width, as `(1, 1, channels)` or `(channels,)`."""
+        channels = self._shapes[x][-1]
+        return self._append("mean", [x], (1, 1, channels) if keep_dimensions else (channels,))
+
+    def average_pool_2d(self, x: int, *, kernel: int = 2, stride: int = 2) -> int:
+        """The average over windows, without padding."""
+        height, width, channels = self._shapes[x]
+        output = ((height - kernel) // stride + 1, (width - kernel) // stride + 1, channels)
+        return self._append("average_pool_2d", [x], output, kernel=kernel, stride=stride)
+
+    def elementwise(self, op: Operator, x: int) -> int:
+        """One of relu, relu6, hard_swish, logistic, softmax."""
+        if op not in ELEMENTWISE:
+            raise ValueError(f"{op} is not an elementwise operator")
+        return self._append(op, [x], self._shapes[x])
+
+    def reshape(self, x: int, shape: Shape) -> int:
+        """The same elements in another shape."""
+        if math.prod(shape) != math.prod(self._shapes[x]):
+            raise ValueError(f"cannot reshape {self._shapes[x]} to {shape}")
+        return self._append("reshape", [x], shape)
+
+    def resize_bilinear(self, x: int, height: int, width: int) -> int:
+        """Bilinear resizing with half-pixel centres."""
+        return self._append("resize_bilinear", [x], (height, width, self._shapes[x][-1]))

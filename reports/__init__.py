@@ -1,0 +1,1 @@
+"""Frames, plots and one page."""

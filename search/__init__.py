@@ -1,0 +1,1 @@
+"""From a lookup table to a network."""
