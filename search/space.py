@@ -1,0 +1,154 @@
+"""A search space: stages in a row, each with the widths and kernels that may be chosen.
+
+An architecture is a tuple with one value for each coordinate, in the order of
+`SearchSpace.coordinates`. A space is data: stages know how to write themselves down as layers
+(`Stage.append`), and nothing here knows of PyTorch. How a stage is trained is said in
+`supernet.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+import numpy as np
+
+from ..devices.errors import SpaceError
+from ..profiler.layers import Network, NetworkBuilder, Shape
+
+Architecture = tuple[int, ...]
+Choice = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One thing that can be chosen: the number of filters, the expansion width, or the kernel.
+
+    `values` ascend; the last is what the full network has. A width of 0 means that the block may
+    vanish.
+    """
+
+    name: str
+    kind: Literal["filters", "expansion", "kernel"]
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or list(self.values) != sorted(set(self.values)):
+            raise SpaceError(f"{self.name}: the values {self.values} do not ascend")
+        if self.values[0] < (0 if self.kind == "filters" else 1):
+            raise SpaceError(f"{self.name}: {self.values[0]} is too small")
+
+
+class Stage(Protocol):
+    """A part of the network with one input and one output."""
+
+    @property
+    def name(self) -> str:
+        """The prefix of the names of its layers."""
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """What can be chosen in it."""
+
+    def append(self, builder: NetworkBuilder, x: int, choice: Choice) -> int:
+        """Write the stage's layers for one choice; return the number of its output tensor."""
+
+    def canonical(self, choice: Choice) -> Choice:
+        """The one choice that stands for all that give the same layers."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Every network that the search may find.
+
+    `classes` is the length of the network's output.
+    """
+
+    name: str
+    input_shape: Shape
+    classes: int
+    stages: tuple[Stage, ...]
+
+    @cached_property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """All coordinates, stage by stage."""
+        return tuple(c for stage in self.stages for c in stage.coordinates)
+
+    @cached_property
+    def full(self) -> Architecture:
+        """The largest network."""
+        return tuple(c.values[-1] for c in self.coordinates)
+
+    @cached_property
+    def smallest(self) -> Architecture:
+        """Every coordinate at its smallest value."""
+        return self.canonical(tuple(c.values[0] for c in self.coordinates))
+
+    def choices(self, architecture: Architecture) -> Iterator[tuple[Stage, Choice]]:
+        """Each stage with its part of the architecture."""
+        begin = 0
+        for stage in self.stages:
+            end = begin + len(stage.coordinates)
+            yield stage, architecture[begin:end]
+            begin = end
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise `SpaceError` where the architecture is not in the space."""
+        if len(architecture) != len(self.coordinates):
+            raise SpaceError(
+                f"an architecture of {self.name} has {len(self.coordinates)} values, "
+                f"this one has {len(architecture)}"
+            )
+        for coordinate, value in zip(self.coordinates, architecture, strict=True):
+            if value not in coordinate.values:
+                raise SpaceError(
+                    f"{coordinate.name} = {value} is not allowed; allowed: {coordinate.values}"
+                )
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The one architecture that stands for all that give the same network."""
+        return tuple(
+            value
+            for stage, choice in self.choices(architecture)
+            for value in stage.canonical(choice)
+        )
+
+    def network(self, architecture: Architecture) -> Network:
+        """The layers of one architecture, as they will run on the board."""
+        self.check(architecture)
+        builder = NetworkBuilder(self.input_shape)
+        x = 0
+        for stage, choice in self.choices(architecture):
+            x = stage.append(builder, x, choice)
+        return builder.build()
+
+    def narrowed(self, scale: float) -> Architecture:
+        """The full network with every width multiplied by `scale` and rounded to the nearest
+        allowed value that is not 0; the baseline that any search has to beat."""
+        values = []
+        for coordinate in self.coordinates:
+            if coordinate.kind == "kernel":
+                values.append(coordinate.values[-1])
+                continue
+            wanted = coordinate.values[-1] * scale
+            values.append(min((v for v in coordinate.values if v), key=lambda v: abs(v - wanted)))
+        return self.canonical(tuple(values))
+
+    def random(self, rng: np.random.Generator, *, spread: float = 0.25) -> Architecture:
+        """A random network; sizes from the smallest to the full one are about equally likely.
+
+        One scale is drawn for the network and each width gets its own deviation (normal, standard
+        deviation `spread`); independent draws would leave all networks at middle size.
+        """
+        scale = rng.uniform(0.0, 1.0)
+        values = []
+        for coordinate in self.coordinates:
+            last = len(coordinate.values) - 1
+            if coordinate.kind == "kernel":
+                values.append(int(rng.choice(coordinate.values)))
+                continue
+            position = np.clip(scale + rng.normal(0.0, spread), 0.0, 1.0) * last
+            values.append(coordinate.values[int(np.rint(position))])
+        return self.canonical(tuple(values))
