@@ -39,9 +39,7 @@ Shape = tuple[int, ...]
 FloatArray = NDArray[np.float32]
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
-ELEMENTWISE: frozenset[Operator] = frozenset(
-    {"relu", "relu6", "hard_swish", "logistic", "softmax"}
-)
+ELEMENTWISE: frozenset[Operator] = frozenset({"relu", "relu6", "hard_swish", "logistic", "softmax"})
 WEIGHTED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "fully_connected"})
 FUSES_ACTIVATION: frozenset[Operator] = WEIGHTED | {"add", "mul"}
 BYTES_PER_ELEMENT = 4  # float32, the only dtype so far
