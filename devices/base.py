@@ -16,7 +16,10 @@ from .errors import CommandFailed
 
 @dataclass(frozen=True)
 class Completed:
-    """What a finished command left: its exit code and its output as bytes."""
+    """What a finished command left: its exit code and its output as bytes.
+
+    The code of a command that was ended by a signal is not 0; which number is the transport's.
+    """
 
     argv: tuple[str, ...]
     code: int
@@ -35,7 +38,11 @@ class Channel(Protocol):
     """A process on the board with which lines are exchanged."""
 
     def send(self, line: bytes) -> None:
-        """Write one line (given without its newline). Raises `DeviceLost`."""
+        """Write one line (given without its newline).
+
+        Raises `DeviceLost` where the process has ended, `DeviceTimeout` where it reads nothing
+        for long, `ValueError` where the line holds a newline.
+        """
 
     def receive(self, *, timeout: float) -> bytes:
         """Read one line (returned without its newline).
@@ -60,22 +67,35 @@ class Transport(Protocol):
         the program does not exist; another exit code than 0 is returned, not raised."""
 
     def open(self, argv: Sequence[str]) -> Channel:
-        """Start a long-lived process with which lines are exchanged."""
+        """Start a long-lived process with which lines are exchanged.
+
+        Raises `DeviceLost`, and `CommandFailed` where the program does not exist.
+        """
 
     def push(self, local: Path, remote: PurePosixPath) -> None:
-        """Copy a file to the board, making the folders it lies in."""
+        """Copy a file to the board whole or not at all, making the folders it lies in.
+
+        Raises `InputError` where the file is missing here, `StorageError` where it cannot be
+        written there.
+        """
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
-        """Copy a file from the board."""
+        """Copy a file from the board whole or not at all, making the folders it lies in.
+
+        Raises `CommandFailed` where the file is missing there, `StorageError` where it cannot be
+        written here.
+        """
 
     def close(self) -> None:
-        """Give the link back. Closing twice does nothing."""
+        """Give the link back and end what was opened over it; whoever uses it then meets
+        `DeviceLost`. Closing twice does nothing."""
 
 
 @dataclass(frozen=True)
 class Description:
     """What a board says about itself; `None` where it does not say.
 
+    `model` is the board's name, or its processor's where it has none (a PC); `soc` the chip's.
     `governor` is one name where all cores have the same, otherwise the names joined with `+`.
     """
 

@@ -1,27 +1,27 @@
 """Every error that boardfit raises on purpose; each message names the cause and the next step.
 
-    BoardfitError                 exit code 1: something failed that is not the user's mistake
-    ├── InputError                2: a file, an option or a name that cannot be used
-    │   ├── InventoryError            boards.toml is wrong
-    │   ├── ModelFileError            not a TFLite model, or a damaged one
-    │   ├── TableFileError            not a lookup table, a damaged one, or one of another version
-    │   ├── RunFolderError            not a run of ours, or one that was begun with other settings
-    │   ├── SpaceError                an unknown search space, or an architecture outside of it
-    │   └── DataError                 a data set that is missing, damaged, or does not fit the space
-    ├── DeviceError               3: the board cannot be used
-    │   ├── DeviceNotFound            no board has that name
-    │   ├── DeviceAmbiguous           several boards fit; we never guess
-    │   ├── DeviceLost                the link broke, or the process on the board ended
-    │   ├── DeviceTimeout             the board did not answer in the time given
-    │   └── CommandFailed             a command on the board ended with an error
-    ├── MeasurementError          4: numbers that would not be worth believing
-    │   ├── WorkerError               the worker on the board broke its protocol or could not run a model
-    │   ├── ConditionsChanged         values under different conditions would be mixed
-    │   ├── MissingEntry              the table has no price for an operator
-    │   └── TableNotValid             the table failed its own validation
-    ├── ConstraintNotMet          5: no network of the space meets the target
-    ├── StorageError              1: the disk is full or cannot be written
-    └── InUse                     1: another process works on the same table or run
+BoardfitError                 exit code 1: something failed that is not the user's mistake
+├── InputError                2: a file, an option or a name that cannot be used
+│   ├── InventoryError            boards.toml is wrong
+│   ├── ModelFileError            not a TFLite model, or a damaged one
+│   ├── TableFileError            not a lookup table, a damaged one, or one of another version
+│   ├── RunFolderError            not a run of ours, or one that was begun with other settings
+│   ├── SpaceError                an unknown search space, or an architecture outside of it
+│   └── DataError                 a data set that is missing, damaged, or does not fit the space
+├── DeviceError               3: the board cannot be used
+│   ├── DeviceNotFound            no board has that name
+│   ├── DeviceAmbiguous           several boards fit; we never guess
+│   ├── DeviceLost                the link broke, or the process on the board ended
+│   ├── DeviceTimeout             the board did not answer in the time given
+│   └── CommandFailed             a command on the board ended with an error
+├── MeasurementError          4: numbers that would not be worth believing
+│   ├── WorkerError               the worker broke its protocol, or could not run a model
+│   ├── ConditionsChanged         values under different conditions would be mixed
+│   ├── MissingEntry              the table has no price for an operator
+│   └── TableNotValid             the table failed its own validation
+├── ConstraintNotMet          5: no network of the space meets the target
+├── StorageError              1: the disk is full or cannot be written
+└── InUse                     1: another process works on the same table or run
 """
 
 from __future__ import annotations
@@ -131,6 +131,20 @@ class InUse(BoardfitError):
     """Another process works on the same table or run folder."""
 
 
+_NOT_WRITABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.EROFS,
+        errno.EPERM,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EFBIG,
+    }
+)
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's and SQLite's words for "cannot write" into `StorageError`."""
@@ -142,7 +156,7 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"no space left while writing {path}; free some and run the same command "
                 "again: it goes on from the last committed state"
             ) from error
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR}:
+        if error.errno in _NOT_WRITABLE:
             raise StorageError(f"cannot write {path}: {error.strerror}") from error
         raise
     except sqlite3.OperationalError as error:

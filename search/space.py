@@ -71,6 +71,15 @@ class SearchSpace:
     classes: int
     stages: tuple[Stage, ...]
 
+    def __post_init__(self) -> None:
+        names = [coordinate.name for coordinate in self.coordinates]
+        if len(set(names)) < len(names):
+            raise SpaceError(f"{self.name}: two coordinates have one name: {names}")
+        # The largest network is built once, so that a mistake in a stage shows here.
+        output = self.network(self.full).output_shape
+        if output[-1] != self.classes:
+            raise SpaceError(f"{self.name}: the output {output} does not end in {self.classes}")
+
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
         """All coordinates, stage by stage."""

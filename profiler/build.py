@@ -1,0 +1,174 @@
+"""Build a lookup table: plan, measure, calibrate, validate, and say how right it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..devices.base import Device
+from ..devices.errors import TableFileError
+from .calibration import Calibration, Validation, fit
+from .campaign import MEMORY_CAP, Report, Source, run_campaign, silent
+from .description import describe_layer, describe_network, network_key, read_layer, read_network
+from .emit_tflite import emit, emit_layer
+from .layers import BYTES_PER_ELEMENT, Layer, Network
+from .measurement import Measurement
+from .schedule import Schedule
+from .store import Entry, Store
+from .table import LookupTable, describe_result, run_values, split_entries
+
+_OVERHEAD_BYTES = 300_000  # of an interpreter, beyond weights and activations
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What a table needs: every layer to be priced, networks to calibrate with and others to
+    judge by, and what it is for (`provenance`: JSON values)."""
+
+    layers: tuple[Layer, ...]
+    calibration: tuple[Network, ...]
+    validation: tuple[Network, ...]
+    provenance: Mapping[str, Any]
+
+    def entries(self) -> list[Entry]:
+        """One entry for each signature and each network, in a fixed order."""
+        layers = {layer.signature: layer for layer in self.layers}
+        entries = [
+            Entry(signature, "operator", describe_layer(layer))
+            for signature, layer in layers.items()
+        ]
+        networks: dict[str, Entry] = {}
+        for role, group in (("calibration", self.calibration), ("validation", self.validation)):
+            for network in group:
+                key = network_key(network)
+                networks.setdefault(key, Entry(key, role, describe_network(network)))
+        return entries + list(networks.values())
+
+
+def build_table(
+    path: Path,
+    device: Device,
+    plan: TablePlan,
+    schedule: Schedule | None = None,
+    *,
+    threads: int = 1,
+    runtime: str = "auto",
+    memory_cap: int = MEMORY_CAP,
+    report: Report = silent,
+) -> LookupTable:
+    """Build the table, or go on with the one that was begun at `path`; return it finished.
+
+    A finished table is returned as it is. Raises `TableFileError` where the file was begun with
+    another plan, `ConditionsChanged` where the board is not in the state it was in,
+    and what the board, the worker or the disk raise; finished visits are never lost.
+    """
+    schedule = schedule or Schedule()
+    entries = plan.entries()
+    document = {
+        "kind": "table",
+        "provenance": dict(plan.provenance),
+        "schedule": asdict(schedule),
+        "entries": len(entries),
+    }
+    with begin_or_continue(path, entries, document) as store:
+        if store.document("result") is None:
+            run_campaign(
+                store,
+                device,
+                sources(entries),
+                schedule,
+                threads=threads,
+                runtime=runtime,
+                memory_cap=memory_cap,
+                report=report,
+            )
+            store.write_document("result", describe_result(*judge(store)))
+    return LookupTable.open(path)
+
+
+def begin_or_continue(path: Path, entries: Sequence[Entry], document: Mapping[str, Any]) -> Store:
+    """Open the file at `path` for writing, or make it, with the entries in it.
+
+    Raises `TableFileError` where it was begun with other entries or another `document`.
+    """
+    if not path.exists():
+        store = Store.create(path)
+        store.begin(entries, document)
+        return store
+    store = Store.open(path, write=True)
+    try:
+        found = store.document("plan")
+        if found is None:  # killed between making the file and filling it
+            store.begin(entries, document)
+        elif found != document or [e.key for e in store.entries().values()] != [
+            e.key for e in entries
+        ]:
+            changed = [
+                name
+                for name in {*(found or {}), *document}
+                if (found or {}).get(name) != document.get(name)
+            ]
+            raise TableFileError(
+                f"{path} was begun with another plan ({', '.join(sorted(changed)) or 'entries'} "
+                "differ); give another path, or remove it to begin anew"
+            )
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def sources(entries: Iterable[Entry]) -> dict[str, Source]:
+    """Where the model of each entry comes from."""
+    found: dict[str, Source] = {}
+    for entry in entries:
+        if entry.role == "operator":
+            layer = read_layer(entry.content)
+            memory = 2 * layer.bytes_moved
+            found[entry.key] = Source(partial(emit_layer, layer), memory + _OVERHEAD_BYTES)
+        else:
+            network = read_network(entry.content)
+            memory = 3 * network.parameters * BYTES_PER_ELEMENT + 2 * network.peak_memory
+            found[entry.key] = Source(partial(emit, network), memory + _OVERHEAD_BYTES)
+    return found
+
+
+def judge(store: Store) -> tuple[Calibration, Validation | None]:
+    """Fit the calibration and predict the held-out networks, from what is stored."""
+    operators, networks = split_entries(store.entries(), run_values(store))
+    alone = {signature: operator.seconds for signature, operator in operators.items()}
+    chosen = [(n, runs) for role, n, runs in networks.values() if role == "calibration"]
+    calibration = fit(
+        [network.layers for network, _ in chosen],
+        np.array([np.median(runs) for _, runs in chosen]),
+        alone,
+    )
+    held_out = [(n, runs) for role, n, runs in networks.values() if role == "validation"]
+    if not held_out:
+        return calibration, None
+    predicted = [
+        calibration.constant
+        + sum(calibration.price(layer, alone[layer.signature]) for layer in network.layers)
+        for network, _ in held_out
+    ]
+    runs = np.array([runs for _, runs in held_out])
+    return calibration, Validation(np.array(predicted), np.median(runs, axis=1), runs)
+
+
+def measurement(store: Store, key: str, planned_runs: int) -> Measurement:
+    """All samples of one entry. Raises ValueError where there are none."""
+    rows = store.samples(key)
+    timed = [row for row in rows if not row[5]]
+    return Measurement(
+        key,
+        np.array([row[9] for row in timed], float),
+        np.array([row[2] for row in timed], np.int64),
+        np.array([row[3] for row in timed], np.int64),
+        np.array([row[9] for row in rows if row[5]], float),
+        planned_runs,
+    )

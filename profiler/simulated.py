@@ -1,0 +1,114 @@
+"""A board that is not there: the real worker on simulated time, for tests and for trying out.
+
+Latencies follow a roofline with the staircase over channels that real kernels have, with noise
+that depends only on the seed, the model and the round: a build that was interrupted and continued
+sees the same values as one that was not. Outputs (`predict`) are real where LiteRT is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..devices.fake import SimulatedClock
+from .read_tflite import OperatorInfo, inspect
+from .worker import LitertRuntime, Worker
+
+SECONDS_PER_MAC = 1 / 8e9
+SECONDS_PER_BYTE = 1 / 6e9
+SECONDS_PER_OPERATOR = 0.8e-6
+CHANNEL_STEP = 8  # kernels work on vectors: a width of 9 costs as much as one of 16
+
+
+def simulated_seconds(data: bytes) -> float:
+    """Seconds that the simulated board takes for a TFLite model, without noise."""
+    return 1e-6 + sum(_operator_seconds(operator) for operator in inspect(data).operators)
+
+
+def _operator_seconds(operator: OperatorInfo) -> float:
+    """A roofline: arithmetic or memory, whichever is slower, plus a constant."""
+    output = operator.outputs[0]
+    channels = output[-1]
+    staircase = math.ceil(channels / CHANNEL_STEP) * CHANNEL_STEP / channels
+    elements = sum(math.prod(shape) for shape in (*operator.inputs, output))
+    macs = 0.0
+    if operator.name in {"conv_2d", "fully_connected"}:
+        macs = operator.parameters * math.prod(output[:-1])
+    elif operator.name == "depthwise_conv_2d":
+        macs = 3.0 * operator.parameters * math.prod(output[:-1])  # reuses little
+    arithmetic = macs * staircase * SECONDS_PER_MAC
+    memory = 4 * (elements + operator.parameters) * SECONDS_PER_BYTE
+    return SECONDS_PER_OPERATOR + max(arithmetic, memory)
+
+
+class SimulatedRuntime:
+    """Loads anything that is a TFLite model, and lets simulated time pass for it.
+
+    A tenth of the visits meet the board in a slow state (1.4 times slower), each inference has
+    `noise` (relative standard deviation) on top.
+    """
+
+    name = "simulated"
+    version = "1"
+
+    def __init__(self, clock: SimulatedClock, seed: int, noise: float) -> None:
+        self.clock = clock
+        self.seed = seed
+        self.noise = noise
+        self.round = 0
+
+    def load(self, data: bytes, threads: int) -> _SimulatedModel:
+        """Read the model; 1 ms passes."""
+        self.clock.advance(1e-3)
+        return _SimulatedModel(self, data)
+
+
+class _SimulatedModel:
+    def __init__(self, runtime: SimulatedRuntime, data: bytes) -> None:
+        self._runtime = runtime
+        self._data = data
+        self._digest = int(hashlib.sha256(data).hexdigest()[:12], 16)
+        self._seconds = simulated_seconds(data)
+        self._round = -1
+        self._rng = np.random.default_rng(0)
+        self._state = 1.0
+
+    def invoke(self) -> None:
+        runtime = self._runtime
+        if self._round != runtime.round:
+            self._round = runtime.round
+            self._rng = np.random.default_rng([runtime.seed, self._digest, self._round])
+            self._state = 1.4 if self._rng.random() < 0.1 else 1.0
+        noise = 1.0 + runtime.noise * abs(self._rng.normal())
+        runtime.clock.advance(self._seconds * self._state * noise)
+
+    def predict(self, data: bytes) -> bytes:
+        return LitertRuntime("auto").load(self._data, 1).predict(data)
+
+
+class SimulatedWorker:
+    """The program that the fake board runs: `worker.Worker` without a process."""
+
+    def __init__(self, *, seed: int = 0, noise: float = 0.01) -> None:
+        self._runtime = SimulatedRuntime(SimulatedClock(), seed, noise)
+        self._worker = Worker(self._runtime, self._runtime.clock.now, 1, 0)
+
+    def start(self) -> Iterator[bytes]:
+        """The worker's hello."""
+        yield _line(self._worker.hello())
+
+    def handle(self, line: bytes) -> Iterator[bytes]:
+        """The answers to one request line."""
+        request = json.loads(line)
+        self._runtime.round = int(request.get("round", 0))
+        for answer in self._worker.answers(request):
+            yield _line(answer)
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer).encode()

@@ -1,0 +1,359 @@
+"""Every sample on disk the moment it counts: one SQLite file is the journal and the record.
+
+The file holds what was to be measured (`entries`), under which conditions (`sessions`), each
+sample in seconds (`samples`), what was seen of the board meanwhile (`evidence`), and documents
+about them (`documents`, JSON). A visit is committed
+whole or not at all; its primary key makes a second copy impossible. Nothing that can be computed
+from the samples is the truth: statistics are derived on reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..devices.conditions import mismatch
+from ..devices.errors import ConditionsChanged, TableFileError, storage_errors
+from ..devices.files import exclusive
+from .run_litert import Visit
+from .schedule import PROBE_ROUND
+
+APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE documents (name TEXT PRIMARY KEY, content TEXT NOT NULL);
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, role TEXT NOT NULL, content TEXT NOT NULL);
+CREATE TABLE sessions (
+    id INTEGER PRIMARY KEY, run INTEGER NOT NULL, started TEXT NOT NULL, conditions TEXT NOT NULL);
+CREATE TABLE evidence (session INTEGER NOT NULL REFERENCES sessions, content TEXT NOT NULL);
+CREATE TABLE samples (
+    entry INTEGER NOT NULL REFERENCES entries, run INTEGER NOT NULL, round INTEGER NOT NULL,
+    number INTEGER NOT NULL, warmup INTEGER NOT NULL, session INTEGER NOT NULL REFERENCES sessions,
+    at REAL NOT NULL, repeats INTEGER NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (entry, run, round, number)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something to be measured: `role` says what for (operator, calibration, validation, model,
+    reference), `content` describes it well enough to be emitted again."""
+
+    key: str
+    role: str
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """All visits to the entries, one row each: the smallest sample of the visit in seconds."""
+
+    entry: NDArray[np.int64]
+    run: NDArray[np.int64]
+    round: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+
+
+class Store:
+    """An open file of samples; a context manager. Use `Store.create` or `Store.open`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: contextlib.ExitStack):
+        self._connection = connection
+        self._lock = lock
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path | None) -> Store:
+        """Make an empty file, or one in memory where `path` is None.
+
+        Raises `StorageError`, or `InUse` where another process writes it.
+        """
+        lock = contextlib.ExitStack()
+        if path is not None:
+            lock.enter_context(exclusive(path.with_name(path.name + ".lock")))
+        try:
+            with storage_errors(path or Path(":memory:")):
+                connection = sqlite3.connect(path or ":memory:", isolation_level=None)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(
+                    f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
+                    f"PRAGMA user_version = {VERSION}; COMMIT"
+                )
+        except BaseException:
+            lock.close()
+            raise
+        return cls(connection, path or Path(":memory:"), lock)
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False) -> Store:
+        """Open a file that exists.
+
+        Raises `TableFileError` where it is missing, foreign, damaged, or of another version, and
+        `InUse` where it is to be written and another process does so.
+        """
+        if not path.is_file():
+            raise TableFileError(
+                f"there is no table {path}; build one with `boardfit profile --space NAME`"
+            )
+        lock = contextlib.ExitStack()
+        if write:
+            lock.enter_context(exclusive(path.with_name(path.name + ".lock")))
+        connection: sqlite3.Connection | None = None
+        try:
+            with _damage(path):
+                connection = _connect(path, write)
+                _check(connection, path)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            lock.close()
+            raise
+        return cls(connection, path, lock)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; what was committed is in it. Closing twice does nothing."""
+        with self._lock:
+            self._connection.close()
+
+    def begin(self, entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
+        """Write down what is to be measured, and the document "plan", in one transaction."""
+        rows = [(e.key, e.role, json.dumps(e.content, sort_keys=True)) for e in entries]
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO entries (key, role, content) VALUES (?, ?, ?)", rows
+            )
+            self._connection.execute(
+                "INSERT INTO documents VALUES ('plan', ?)", (json.dumps(plan, sort_keys=True),)
+            )
+
+    def entries(self) -> dict[int, Entry]:
+        """All entries by their number."""
+        rows = self._all("SELECT id, key, role, content FROM entries ORDER BY id")
+        return {
+            number: Entry(key, role, _object(content, self.path))
+            for number, key, role, content in rows
+        }
+
+    def begin_session(self, run: int, started: str, conditions: Mapping[str, object]) -> int:
+        """Record a fresh worker process that works on a run; return the session's number.
+
+        Raises `ConditionsChanged` where the conditions differ from those of earlier sessions.
+        """
+        earlier = self.conditions()
+        if earlier is not None and (differences := mismatch(earlier, conditions)):
+            raise ConditionsChanged(
+                f"{self.path} was measured under other conditions: {'; '.join(differences)}. "
+                "Restore them, or begin a new file: values under different conditions are never "
+                "mixed"
+            )
+        with self._transaction():
+            cursor = self._connection.execute(
+                "INSERT INTO sessions (run, started, conditions) VALUES (?, ?, ?)",
+                (run, started, json.dumps(conditions, sort_keys=True)),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def conditions(self) -> dict[str, Any] | None:
+        """The conditions that all samples share, or None before the first session."""
+        row = self._one("SELECT conditions FROM sessions ORDER BY id LIMIT 1")
+        return None if row is None else _object(row[0], self.path)
+
+    def sessions(self) -> list[tuple[int, int, str]]:
+        """All sessions: number, run, and the time (UTC, ISO 8601) of the beginning."""
+        return self._all("SELECT id, run, started FROM sessions ORDER BY id")
+
+    def evidence(self) -> list[dict[str, Any]]:
+        """What was seen of the board between the visits, each with its session and run."""
+        rows = self._all(
+            "SELECT session, run, content FROM evidence JOIN sessions ON sessions.id = session "
+            "ORDER BY evidence.rowid"
+        )
+        return [
+            {"session": session, "run": run, **_object(content, self.path)}
+            for session, run, content in rows
+        ]
+
+    def commit(
+        self,
+        visits: Sequence[tuple[int, Visit]],
+        *,
+        session: int,
+        run: int,
+        round_number: int,
+        evidence: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Add visits, each with its entry, and evidence about the board, in one transaction.
+
+        Visits of `PROBE_ROUND` are warm-up as a whole.
+        """
+        rows: list[tuple[Any, ...]] = []
+        probe = int(round_number == PROBE_ROUND)
+        for entry, visit in visits:
+            values = [(1, 1, seconds) for seconds in visit.warmup]
+            values += [(probe, visit.repeats, seconds) for seconds in visit.seconds]
+            rows += [
+                (entry, run, round_number, i, warmup, session, visit.at, repeats, seconds)
+                for i, (warmup, repeats, seconds) in enumerate(values)
+            ]
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+            self._connection.executemany(
+                "INSERT INTO evidence VALUES (?, ?)",
+                [(session, json.dumps(content, sort_keys=True)) for content in evidence],
+            )
+
+    def visits(self, run: int | None = None, *, probes: bool = False) -> Visits:
+        """All finished visits (of one run, or of all), in the order of entry, run and round.
+
+        Each with its smallest sample; the probe rounds are left out unless asked for.
+        """
+        rows = self._all(
+            "SELECT entry, run, round, MIN(seconds) FROM samples "
+            "WHERE (warmup = 0 OR (:probes AND round = :probe AND number > 0)) "
+            "AND (:run IS NULL OR run = :run) "
+            "GROUP BY entry, run, round ORDER BY entry, run, round",
+            {"run": run, "probes": probes, "probe": PROBE_ROUND},
+        )
+        columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
+        return Visits(
+            np.array(columns[0], np.int64),
+            np.array(columns[1], np.int64),
+            np.array(columns[2], np.int64),
+            np.array(columns[3], np.float64),
+        )
+
+    def board_seconds(self, run: int, round_number: int) -> float:
+        """Seconds that the board has spent in inferences before this round of this run."""
+        row = self._one(
+            "SELECT TOTAL(seconds * repeats) FROM samples "
+            "WHERE run < :run OR (run = :run AND round < :round)",
+            {"run": run, "round": round_number},
+        )
+        return 0.0 if row is None else float(row[0])
+
+    def samples(self, key: str | None = None) -> list[tuple[Any, ...]]:
+        """Every sample (of one entry, or of all): key, role, run, round, number, warmup, session,
+        at, repeats, seconds."""
+        return self._all(
+            "SELECT key, role, run, round, number, warmup, session, at, repeats, seconds "
+            "FROM samples JOIN entries ON entries.id = entry "
+            "WHERE :key IS NULL OR key = :key ORDER BY entry, run, round, number",
+            {"key": key},
+        )
+
+    def document(self, name: str) -> dict[str, Any] | None:
+        """A JSON document of the file, or None."""
+        row = self._one("SELECT content FROM documents WHERE name = :name", {"name": name})
+        return None if row is None else _object(row[0], self.path)
+
+    def write_document(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write or replace a JSON document."""
+        with self._transaction():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO documents VALUES (?, ?)",
+                (name, json.dumps(content, sort_keys=True)),
+            )
+
+    def _all(self, query: str, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        with _damage(self.path):
+            return self._connection.execute(query, values or {}).fetchall()
+
+    def _one(
+        self, query: str, values: Mapping[str, object] | None = None
+    ) -> tuple[Any, ...] | None:
+        rows = self._all(query, values)
+        return rows[0] if rows else None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with storage_errors(self.path), _damage(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _connect(path: Path, write: bool) -> sqlite3.Connection:
+    uri = path.resolve().as_uri()
+    if write:
+        return sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        # In a folder that we may not write, SQLite cannot make its side files; nobody can be
+        # writing there either, so the file can be read as it is.
+        connection.close()
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise TableFileError(f"{path} is a database, but not one of boardfit's; check the path")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise TableFileError(
+            f"{path} has format version {version}, this boardfit reads {VERSION}; use the "
+            "boardfit that wrote it, or build it again"
+        )
+    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        raise sqlite3.DatabaseError("its pages contradict each other")
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of a damaged file into `TableFileError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "no such column" in str(error):
+            raise TableFileError(f"{path} is incomplete ({error}); build it again") from error
+        raise
+    except (sqlite3.DatabaseError, OverflowError) as error:
+        raise TableFileError(
+            f"{path} is not a table of boardfit's, or a damaged one ({error}); build it again, "
+            "or restore a copy"
+        ) from error
+
+
+def _object(text: str, path: Path, kind: type = dict) -> Any:
+    try:
+        content = json.loads(text)
+        if not isinstance(content, kind):
+            raise ValueError(f"{kind.__name__} expected")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise TableFileError(
+            f"{path} is damaged: a document in it cannot be read ({error}); build it again, or "
+            "restore a copy"
+        ) from error
+    return content

@@ -1,0 +1,237 @@
+"""A latency lookup table: what each operator costs on one board, and how right that is.
+
+    table = LookupTable.open(Path("pi5.boardfit"))
+    table.latency(network)        # Estimate(seconds=..., low=..., high=...)
+
+The file (see `store.py`) holds every sample; the table is derived from it on opening.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..devices.errors import MissingEntry, TableFileError, TableNotValid
+from .calibration import Calibration, Validation
+from .description import read_layer, read_network
+from .layers import Layer, Network
+from .store import Entry, Store
+
+if TYPE_CHECKING:
+    import pandas
+
+BAR = 0.90  # share of held-out networks that must be predicted within 10 %
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A predicted latency in seconds; 95 % of the held-out networks lay within such limits."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An entry of the table: the layer, and its smallest sample of each run in seconds."""
+
+    layer: Layer
+    runs: NDArray[np.float64]
+
+    @property
+    def seconds(self) -> float:
+        """The operator's time alone: the median over runs of the run's smallest sample.
+
+        On a board with fast and slow states the smallest of visits that are spread over time
+        repeats better than their median; the median over processes leaves out the odd one.
+        """
+        return float(np.median(self.runs))
+
+
+class LookupTable:
+    """The price of every measured operator; immutable. Use `LookupTable.open`.
+
+    `provenance` says what the table was built for, `conditions` on what. `networks` are the whole
+    networks that were measured with it: key -> (role, network, value of each run in seconds).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        operators: Mapping[str, Operator],
+        networks: Mapping[str, tuple[str, Network, NDArray[np.float64]]],
+        calibration: Calibration,
+        validation: Validation | None,
+        provenance: Mapping[str, Any],
+        conditions: Mapping[str, Any],
+    ) -> None:
+        self.path = path
+        self.operators = operators
+        self.networks = networks
+        self.calibration = calibration
+        self.validation = validation
+        self.provenance = provenance
+        self.conditions = conditions
+
+    @classmethod
+    def open(cls, path: Path | str) -> LookupTable:
+        """Read a finished table.
+
+        Raises `TableFileError` where the file is missing, foreign, damaged, or the build has not
+        been finished.
+        """
+        path = Path(path)
+        with Store.open(path) as store:
+            plan = store.document("plan")
+            result = store.document("result")
+            if plan is None or plan.get("kind") != "table":
+                raise TableFileError(f"{path} holds measurements, but no lookup table")
+            if result is None:
+                raise TableFileError(
+                    f"the table {path} is not finished; run the command that builds it again, "
+                    "it goes on where it stopped"
+                )
+            values = run_values(store)
+            entries = store.entries()
+            conditions = store.conditions() or {}
+        try:
+            calibration = Calibration(**result["calibration"])
+            validation = read_validation(result["validation"])
+            operators, networks = split_entries(entries, values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise TableFileError(
+                f"{path} is damaged: its result cannot be read ({error!r}); run the command that "
+                "builds it again"
+            ) from error
+        return cls(
+            path, operators, networks, calibration, validation, plan["provenance"], conditions
+        )
+
+    @property
+    def constant(self) -> float:
+        """Seconds that a network costs beyond its layers."""
+        return self.calibration.constant
+
+    def price(self, layer: Layer) -> float:
+        """Seconds that a layer adds to a network. Raises `MissingEntry`."""
+        operator = self.operators.get(layer.signature)
+        if operator is None:
+            raise MissingEntry(
+                f"the table {self.path} has no price for {layer.signature!r}; it was built for "
+                f"{self.provenance.get('space', 'another space')}: build one for this network's "
+                "space with `boardfit profile --space NAME`"
+            )
+        return self.calibration.price(layer, operator.seconds)
+
+    def latency(self, network: Network) -> Estimate:
+        """Predict a network's latency. Raises `MissingEntry`."""
+        return self.estimate(self.constant + sum(self.price(layer) for layer in network.layers))
+
+    def estimate(self, seconds: float) -> Estimate:
+        """A predicted time with the limits that follow from the validation."""
+        margin = self.validation.margin if self.validation else 0.0
+        return Estimate(seconds, seconds / (1 + margin), seconds * (1 + margin))
+
+    def check(self) -> None:
+        """Raise `TableNotValid` where the table fails its bar on held-out networks."""
+        if self.validation is None:
+            raise TableNotValid(
+                f"{self.path} was built without held-out networks; build it with some, or say "
+                "--allow-invalid-table"
+            )
+        share = self.validation.share_within(0.10)
+        if share < BAR:
+            raise TableNotValid(
+                f"{self.path} predicts only {share:.0%} of its held-out networks within 10 % "
+                f"(at least {BAR:.0%} are needed; MAPE {self.validation.mape:.1%}, noise floor "
+                f"{self.validation.noise_floor:.1%}). End other work on the board and build it "
+                "again, or say --allow-invalid-table"
+            )
+
+    def frame(self) -> pandas.DataFrame:
+        """The operators as a data frame: signature, shapes, seconds alone and in a network."""
+        import pandas
+
+        rows = []
+        for signature, operator in self.operators.items():
+            layer = operator.layer
+            rows.append(
+                {
+                    "signature": signature,
+                    "op": layer.op,
+                    "height": layer.inputs[0][0] if len(layer.inputs[0]) == 3 else 1,
+                    "width": layer.inputs[0][1] if len(layer.inputs[0]) == 3 else 1,
+                    "input_channels": sum(shape[-1] for shape in layer.inputs),
+                    "output_channels": layer.output[-1],
+                    "kernel": layer.kernel,
+                    "stride": layer.stride,
+                    "activation": layer.activation,
+                    "macs": layer.macs,
+                    "parameters": layer.parameters,
+                    "seconds_alone": operator.seconds,
+                    "seconds": self.price(layer),
+                    "spread_between_runs": float(operator.runs.max() / operator.runs.min() - 1),
+                    "runs": len(operator.runs),
+                }
+            )
+        return pandas.DataFrame(rows)
+
+
+def run_values(store: Store) -> dict[int, NDArray[np.float64]]:
+    """The smallest sample of each run, by entry."""
+    visits = store.visits()
+    values: dict[int, NDArray[np.float64]] = {}
+    if not len(visits.entry):
+        return values
+    # Visits come in the order of entry and run: each group is one slice.
+    starts = np.flatnonzero(np.r_[True, (np.diff(visits.entry) != 0) | (np.diff(visits.run) != 0)])
+    minima = np.minimum.reduceat(visits.seconds, starts)
+    entries = visits.entry[starts]
+    for entry in np.unique(entries).tolist():
+        values[entry] = minima[entries == entry]
+    return values
+
+
+def split_entries(
+    entries: Mapping[int, Entry], values: Mapping[int, NDArray[np.float64]]
+) -> tuple[dict[str, Operator], dict[str, tuple[str, Network, NDArray[np.float64]]]]:
+    """Operators by signature and networks by key, each with the values of its runs.
+
+    Raises KeyError for an entry without values, `TableFileError` for one that cannot be read.
+    """
+    operators: dict[str, Operator] = {}
+    networks: dict[str, tuple[str, Network, NDArray[np.float64]]] = {}
+    for number, entry in entries.items():
+        if entry.role == "operator":
+            layer = read_layer(entry.content)
+            operators[layer.signature] = Operator(layer, values[number])
+        else:
+            network = read_network(entry.content)
+            networks[entry.key] = (entry.role, network, values[number])
+    return operators, networks
+
+
+def describe_result(calibration: Calibration, validation: Validation | None) -> dict[str, Any]:
+    """The outcome of a build as a JSON object."""
+    return {
+        "calibration": asdict(calibration),
+        "validation": validation
+        and {
+            "predicted": validation.predicted.tolist(),
+            "measured": validation.measured.tolist(),
+            "runs": validation.runs.tolist(),
+        },
+    }
+
+
+def read_validation(content: Mapping[str, Any] | None) -> Validation | None:
+    """The inverse of `describe_result` for the validation."""
+    if content is None:
+        return None
+    return Validation(*(np.array(content[name], float) for name in Validation.__annotations__))

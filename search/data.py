@@ -1,0 +1,308 @@
+"""Labelled images for a search: opened from a short text, split in three, handed out in batches.
+
+    shapes, shapes:20000    drawn on the spot (`shapes.py`); the number of training images
+    digits                  scikit-learn's handwritten digits, enlarged to the space's input size
+    cifar10:PATH            the binary version of CIFAR-10, extracted
+    folder:PATH             PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (ImageNet's layout; also
+                            .jpeg and .png)
+
+Networks are trained on `train`, compared during the search on `holdout`, and judged once, at the
+end, on `test`. Pixels are uint8 until they are used; `normalise` is the one rule by which they
+become the input of a network, in training, in evaluation, and on a board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from ..devices.errors import DataError
+from . import image_files, shapes
+
+MEMORY_LIMIT = 4 * 1024**3  # bytes of decoded pixels
+SHAPES_IMAGES = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images with their labels: `images` uint8 [N, 3, H, W] (or float32, already normalised),
+    `labels` int64 [N], from 0. Raises ValueError where they do not fit each other."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise ValueError(f"images are [N, 3, H, W], not {list(self.images.shape)}")
+        if self.images.dtype not in {torch.uint8, torch.float32}:
+            raise ValueError(f"images are uint8 or float32, not {self.images.dtype}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(f"{len(self.images)} images need as many int64 labels")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training image: a shift by up to `shift` pixels each way (the border
+    is repeated), and, where `flip` is set, left and right exchanged half of the time."""
+
+    shift: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"a shift of {self.shift} pixels is impossible")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits that share no image; `augmentation` is what suits the training images.
+
+    Raises `DataError` where a split is empty or a label is not below `classes`.
+    """
+
+    name: str
+    classes: int
+    train: Images
+    holdout: Images
+    test: Images
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        splits = {"training": self.train, "holdout": self.holdout, "test": self.test}
+        for split, images in splits.items():
+            if len(images) == 0:
+                raise DataError(f"{self.name}: no {split} images are left; give it more")
+            low, high = int(images.labels.min()), int(images.labels.max())
+            if low < 0 or high >= self.classes:
+                raise DataError(
+                    f"{self.name}: {split} labels run from {low} to {high}, but there are "
+                    f"{self.classes} classes; labels have to be 0 to {self.classes - 1}"
+                )
+
+
+def normalise(images: Tensor) -> Tensor:
+    """What a network is fed: uint8 / 127.5 - 1, so -1 to 1, as float32 in channels-last layout.
+
+    float32 images are taken to be normalised already.
+    """
+    if images.dtype == torch.uint8:
+        images = images.to(torch.float32).div_(127.5).sub_(1.0)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def batches(
+    images: Images,
+    batch_size: int,
+    generator: torch.Generator,
+    augment: Augmentation | None = None,
+    *,
+    skip: int = 0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch in random order: normalised images [B, 3, H, W] (channels-last) and labels [B].
+
+    Everything random is drawn from `generator` by the call itself, before the first batch; so an
+    interrupted epoch is continued by setting the state that the generator had at its beginning
+    and skipping the batches that were used. An incomplete last batch is left out. Raises
+    `DataError` where there are fewer images than one batch needs.
+    """
+    count, (height, width) = len(images), images.images.shape[2:]
+    if not 1 <= batch_size <= count:
+        raise DataError(
+            f"a batch of {batch_size} cannot be taken from {count} training images; "
+            f"choose a batch size from 1 to {count}"
+        )
+    augment = augment or Augmentation()
+    order = torch.randperm(count, generator=generator)
+    reach = (-augment.shift, augment.shift + 1)
+    down, right = torch.randint(*reach, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < (0.5 if augment.flip else 0.0)
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        for begin in range(skip * batch_size, count - batch_size + 1, batch_size):
+            use = order[begin : begin + batch_size]
+            rows = (torch.arange(height) + down[use, None]).clamp_(0, height - 1)
+            columns = (torch.arange(width) + right[use, None]).clamp_(0, width - 1)
+            columns = torch.where(mirrored[use, None], width - 1 - columns, columns)
+            # Indices on both sides of a slice: the channels come last, the layout we want.
+            pixels = images.images[use[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+            yield normalise(pixels.permute(0, 3, 1, 2)), images.labels[use]
+
+    return epoch()
+
+
+class _Wish(NamedTuple):
+    """What a source is asked for: its argument in the specification, and what has to fit."""
+
+    argument: str
+    height: int
+    width: int
+    classes: int | None
+    seed: int
+    memory_limit: int
+
+
+def open_dataset(
+    spec: str,
+    *,
+    input_shape: tuple[int, ...],
+    classes: int | None = None,
+    seed: int,
+    memory_limit: int = MEMORY_LIMIT,
+) -> Dataset:
+    """The data set of a specification (see the module), ready for a network of that input.
+
+    `input_shape` is (height, width, 3); `classes`, where given, is how many the network tells
+    apart. `seed` decides which pictures `shapes` draws and which training images become the
+    holdout; the same arguments give the same data set. `memory_limit` is in bytes of decoded
+    pixels. Raises `DataError` where the data is missing, damaged, too large, or does not fit.
+    """
+    kind, colon, argument = spec.partition(":")
+    if kind not in SOURCES:
+        raise DataError(
+            f"no data set is called {spec!r}; known: shapes, shapes:NUMBER, digits, "
+            "cifar10:PATH, folder:PATH"
+        )
+    if kind in {"cifar10", "folder"} and not argument:
+        raise DataError(f"{spec!r} lacks the folder of the images; write {kind}:PATH")
+    if (kind == "digits" and colon) or (kind == "shapes" and colon and not argument):
+        raise DataError(f"{spec!r} is not a data set; did you mean {kind!r}?")
+    if len(input_shape) != 3 or input_shape[2] != 3:
+        raise DataError(
+            f"images have the shape (height, width, 3), the network takes {input_shape}; "
+            "choose a search space for images"
+        )
+    if seed < 0:
+        raise DataError(f"the seed is {seed}; choose 0 or more")
+    height, width, _ = input_shape
+    return SOURCES[kind](_Wish(argument, height, width, classes, seed, memory_limit))
+
+
+def _shapes(wish: _Wish) -> Dataset:
+    _check_classes("shapes", len(shapes.CLASSES), wish)
+    text = wish.argument or str(SHAPES_IMAGES)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise DataError(f"shapes:{text} needs a number of images, e.g. shapes:{SHAPES_IMAGES}")
+    if wish.height != wish.width or wish.height < shapes.SMALLEST:
+        raise DataError(
+            f"shapes are drawn as squares of {shapes.SMALLEST} pixels or more, the network takes "
+            f"{wish.height}x{wish.width}; open the space with another input_size"
+        )
+    count = int(text)
+    others = max(count // 10, shapes.CHUNK)
+    _check_memory(count + 2 * others, wish)
+
+    def split(number: int, images: int) -> Images:
+        return _images(*shapes.draw(0, images, size=wish.height, seed=wish.seed, split=number))
+
+    return Dataset(
+        "shapes",
+        len(shapes.CLASSES),
+        split(0, count),
+        split(1, others),
+        split(2, others),
+        Augmentation(shift=wish.height // 16, flip=True),
+    )
+
+
+def _digits(wish: _Wish) -> Dataset:
+    _check_classes("digits", 10, wish)
+    pixels, target = load_digits(return_X_y=True)
+    grey = torch.from_numpy(pixels.reshape(-1, 1, 8, 8)).to(torch.float32) * (255 / 16)
+    large = torch.nn.functional.interpolate(grey, (wish.height, wish.width), mode="bilinear")
+    images = large.round().to(torch.uint8).repeat(1, 3, 1, 1).numpy()
+    order = np.random.default_rng(wish.seed).permutation(len(target))
+    test, holdout, train = (
+        _images(images[part], target[part]) for part in np.split(order, [300, 600])
+    )
+    return Dataset("digits", 10, train, holdout, test, Augmentation(shift=wish.height // 16))
+
+
+def _cifar10(wish: _Wish) -> Dataset:
+    _check_classes("CIFAR-10", 10, wish)
+    folder = image_files.cifar10_folder(Path(wish.argument))
+    if (wish.height, wish.width) != (32, 32):
+        raise DataError(
+            f"CIFAR-10's images are 32x32, the network takes {wish.height}x{wish.width}; "
+            "open the space with input_size=32"
+        )
+    pixels, labels = image_files.read_cifar10(folder, image_files.CIFAR10_TRAIN)
+    train, holdout = _split(len(labels), wish.seed)
+    return Dataset(
+        "cifar10",
+        10,
+        _images(pixels[train], labels[train]),
+        _images(pixels[holdout], labels[holdout]),
+        _images(*image_files.read_cifar10(folder, image_files.CIFAR10_TEST)),
+        Augmentation(shift=4, flip=True),
+    )
+
+
+def _folder(wish: _Wish) -> Dataset:
+    path = Path(wish.argument)
+    classes = image_files.class_folders(path)
+    _check_classes(str(path), len(classes), wish)
+    paths, labels = image_files.image_paths(path / "train", classes)
+    test_paths, test_labels = image_files.image_paths(path / "val", classes)
+    _check_memory(len(paths) + len(test_paths), wish)
+    train, holdout = _split(len(labels), wish.seed)
+
+    def decoded(use: NDArray[np.int64]) -> Images:
+        chosen = [paths[number] for number in use]
+        return _images(image_files.decode(chosen, wish.height, wish.width), labels[use])
+
+    return Dataset(
+        path.name,
+        len(classes),
+        decoded(train),
+        decoded(holdout),
+        _images(image_files.decode(test_paths, wish.height, wish.width), test_labels),
+        Augmentation(shift=wish.height // 16, flip=True),
+    )
+
+
+SOURCES: dict[str, Callable[[_Wish], Dataset]] = {
+    "shapes": _shapes,
+    "digits": _digits,
+    "cifar10": _cifar10,
+    "folder": _folder,
+}
+
+
+def _split(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images are trained on and which are held out: nine tenths and one, at random."""
+    order = np.random.default_rng(seed).permutation(count)
+    held_out = -(-count // 10)
+    return order[held_out:], order[:held_out]
+
+
+def _images(pixels: NDArray[Any], labels: NDArray[Any]) -> Images:
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels).to(torch.int64))
+
+
+def _check_classes(name: str, count: int, wish: _Wish) -> None:
+    if wish.classes not in {None, count}:
+        raise DataError(
+            f"{name} has {count} classes, the search space {wish.classes}; open the space with "
+            f"classes={count}, or choose other data"
+        )
+
+
+def _check_memory(count: int, wish: _Wish) -> None:
+    size = count * 3 * wish.height * wish.width
+    if size > wish.memory_limit:
+        raise DataError(
+            f"{count} images of {wish.height}x{wish.width} take {size / 1024**3:.3g} GiB of "
+            f"memory, the limit is {wish.memory_limit / 1024**3:.3g} GiB; use fewer images or a "
+            "space with a smaller input_size, or raise memory_limit"
+        )

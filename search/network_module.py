@@ -1,0 +1,279 @@
+"""A `Network` run by PyTorch: the one interpretation for training, evaluation and export.
+
+Images and feature maps are [N, C, H, W] here (in `channels_last` memory, which is NHWC underneath
+and 2-4 times faster on a CPU); a network's own shapes stay those of `profiler.layers`. Weights and
+numbers agree with TFLite: SAME padding with the odd row at the end, hard swish as
+x * relu6(x + 3) / 6, bilinear resizing with half-pixel centres.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..profiler.layers import Activation, FloatArray, Layer, Network, Node, Shape, Weights
+
+EPSILON = 1e-3  # of batch normalisation, as in MobileNetV3
+MOMENTUM = 0.1
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": _same,
+    "relu": F.relu,
+    "relu6": F.relu6,
+}
+
+
+class WeightedLayer(nn.Module):
+    """A convolution or matrix with its batch normalisation and its fused activation.
+
+    The kernel is [O, I, k, k] (depthwise [C, 1, k, k], matrix [O, I]); a bias exists only without
+    batch normalisation. All weights are 0 until they are initialised or loaded: constructing draws
+    nothing from PyTorch's global generator.
+    """
+
+    def __init__(self, layer: Layer, *, batch_norm: bool) -> None:
+        super().__init__()
+        if batch_norm and layer.op == "fully_connected":
+            raise ValueError(f"{layer.signature}: batch normalisation of vectors is not supported")
+        self.layer = layer
+        stored = torch.zeros(layer.weight_shapes[0])
+        self.weight = nn.Parameter(_from_tflite(stored, layer))
+        channels = layer.output[-1]
+        self.norm = nn.BatchNorm2d(channels, EPSILON, MOMENTUM) if batch_norm else None
+        self.bias = None if batch_norm else nn.Parameter(torch.zeros(channels))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the kernel (He et al. 2015: variance 2 / fan-in; 1 / fan-in for a matrix)."""
+        fan_in = math.prod(self.weight.shape[1:])
+        gain = 1.0 if self.layer.op == "fully_connected" else 2.0
+        with torch.no_grad():
+            self.weight.normal_(0.0, math.sqrt(gain / fan_in), generator=generator)
+
+    def forward(
+        self, x: Tensor, *, kernel: int | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Run the layer; `kernel` takes the centre of the weights, and `mask` multiplies what the
+        activation gets (it keeps 0 at 0), so that batch statistics are those before the mask."""
+        if self.layer.op == "fully_connected":
+            y = F.linear(x, self.weight, self.bias)
+        else:
+            y = self._convolve(x, self.weight if kernel is None else centre(self.weight, kernel))
+        if self.norm is not None:
+            y = self.norm(y)
+        if mask is not None:
+            # In place: neither a convolution nor batch normalisation needs its output for the
+            # backward pass, and a copy of a feature map costs as much as the multiplication.
+            y = y.mul_(mask)
+        return _ACTIVATIONS[self.layer.activation](y)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        stride, size = self.layer.stride, weight.shape[-1]
+        depthwise = self.layer.op == "depthwise_conv_2d"
+        groups = weight.shape[0] if depthwise else 1
+        padding = tuple(same_padding(length, size, stride) for length in x.shape[2:])
+        symmetric = [before for before, after in padding if before == after]
+        if len(symmetric) < 2:
+            (top, bottom), (left, right) = padding
+            x, symmetric = F.pad(x, (left, right, top, bottom)), [0, 0]
+        return F.conv2d(x, weight, self.bias, stride, symmetric, 1, groups)
+
+
+def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME: the rows to add before and after; the odd one comes after."""
+    total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+    return total // 2, total - total // 2
+
+
+def centre(weight: Tensor, kernel: int) -> Tensor:
+    """The centre of larger kernels [..., k, k]."""
+    begin = (weight.shape[-1] - kernel) // 2
+    return weight[..., begin : begin + kernel, begin : begin + kernel]
+
+
+class NetworkModule(nn.Module):
+    """A network to train, evaluate or export.
+
+    `forward` takes images [N, C, H, W] (or vectors [N, C]) and gives the last node's output in the
+    same order of axes. Nodes that carry weights get these, without batch normalisation, which is
+    folded into them; the others are drawn from `generator`, or left at 0 to be loaded where there
+    is none. Weighted nodes are found again by their names: `layer("block1.expand")`.
+
+    Raises `ValueError` where two weighted nodes have one name.
+    """
+
+    def __init__(self, network: Network, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = nn.ModuleDict()
+        weights = network.weights or {}
+        for number, node in enumerate(network.nodes):
+            if not node.layer.weight_shapes:
+                continue
+            key = _key(node, number)
+            if key in self.layers:
+                raise ValueError(f"two weighted nodes are called {node.name!r}")
+            layer = WeightedLayer(node.layer, batch_norm=node.batch_norm and number not in weights)
+            self.layers[key] = layer
+            if number in weights:
+                _load(layer, weights[number])
+            elif generator is not None:
+                layer.initialise(generator)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        last_use = {tensor: i for i, node in enumerate(network.nodes) for tensor in node.inputs}
+        self._steps = [
+            (number, node, [t for t in set(node.inputs) if last_use[t] == number])
+            for number, node in enumerate(network.nodes)
+        ]
+
+    def layer(self, name: str) -> WeightedLayer:
+        """The weighted layer of that name. Raises `KeyError` where there is none."""
+        found = self.layers[name.replace(".", "/")]
+        assert isinstance(found, WeightedLayer)
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the weighted layers, in the order in which they run."""
+        return tuple(key.replace("/", ".") for key in self.layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dim() == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        tensors = {0: images}
+        for number, node, finished in self._steps:
+            inputs = [tensors[tensor] for tensor in node.inputs]
+            if node.layer.weight_shapes:
+                tensors[number + 1] = self.layers[_key(node, number)](inputs[0])
+            else:
+                tensors[number + 1] = _run(node.layer, inputs)
+            for tensor in finished:
+                del tensors[tensor]
+        return tensors[len(self._steps)]
+
+
+def _key(node: Node, number: int) -> str:
+    """The node's name as PyTorch allows it: without dots, and "/" in their place."""
+    if "/" in node.name:
+        raise ValueError(f"node {number}: the name {node.name!r} may not hold a slash")
+    return node.name.replace(".", "/") or f"node{number}"
+
+
+def _run(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+    """An operator without weights. Feature maps have their channels in axis 1, all else last."""
+    x = inputs[0]
+    axis = _channel_axis(layer.inputs[0])
+    match layer.op:
+        case "add":
+            return _ACTIVATIONS[layer.activation](torch.add(*_broadcast(layer, inputs)))
+        case "mul":
+            return _ACTIVATIONS[layer.activation](torch.mul(*_broadcast(layer, inputs)))
+        case "pad":
+            more = layer.output[-1] - layer.inputs[0][-1]
+            return F.pad(x, (0, 0, 0, 0, 0, more) if axis == 1 else (0, more))
+        case "slice":
+            return x.narrow(axis, layer.offset, layer.output[-1])
+        case "concatenation":
+            return torch.cat(list(inputs), dim=axis)
+        case "mean":
+            return x.mean((2, 3), keepdim=len(layer.output) == 3)
+        case "average_pool_2d":
+            return F.avg_pool2d(x, layer.kernel, layer.stride)
+        case "relu":
+            return F.relu(x)
+        case "relu6":
+            return F.relu6(x)
+        case "hard_swish":
+            return F.hardswish(x)
+        case "logistic":
+            return torch.sigmoid(x)
+        case "softmax":
+            return F.softmax(x, dim=axis)
+        case "reshape":
+            return _reshape(x, layer.output)
+        case "resize_bilinear":
+            return F.interpolate(x, layer.output[:2], mode="bilinear", align_corners=False)
+        case _:
+            raise ValueError(f"PyTorch has no form of {layer.signature}")
+
+
+def _channel_axis(shape: Shape) -> int:
+    return 1 if len(shape) == 3 else -1
+
+
+def _broadcast(layer: Layer, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Vectors beside feature maps stand for their channels, as they do in NHWC."""
+    if len(layer.output) < 3:
+        return list(inputs)
+    return [x[:, :, None, None] if x.dim() == 2 else x for x in inputs]
+
+
+def _reshape(x: Tensor, shape: Shape) -> Tensor:
+    """TFLite reshapes with channels last."""
+    if x.dim() == 4:
+        x = x.permute(0, 2, 3, 1)
+    x = x.reshape(x.shape[0], *shape)
+    return x.permute(0, 3, 1, 2) if len(shape) == 3 else x
+
+
+def to_network(module: NetworkModule) -> Network:
+    """The module as a network that can be emitted: weights in TFLite's order, float32, batch
+    normalisation folded into them (in float64) with its running statistics."""
+    nodes = tuple(replace(node, batch_norm=False) for node in module.network.nodes)
+    weights = {}
+    for number, node in enumerate(module.network.nodes):
+        if node.layer.weight_shapes:
+            layer = module.layers[_key(node, number)]
+            assert isinstance(layer, WeightedLayer)
+            weights[number] = _folded(layer)
+    return Network(module.network.input_shape, nodes, weights)
+
+
+def _folded(layer: WeightedLayer) -> Weights:
+    kernel = layer.weight.detach().double()
+    if layer.norm is None:
+        assert layer.bias is not None
+        bias = layer.bias.detach().double()
+    else:
+        norm = layer.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+        kernel = kernel * scale.reshape(-1, 1, 1, 1)
+        bias = norm.bias.detach().double() - norm.running_mean.double() * scale
+    return Weights(_float32(_to_tflite(kernel, layer.layer)), _float32(bias))
+
+
+def _float32(x: Tensor) -> FloatArray:
+    return np.ascontiguousarray(x.cpu().numpy(), dtype=np.float32)
+
+
+def _load(layer: WeightedLayer, weights: Weights) -> None:
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight.copy_(_from_tflite(torch.tensor(weights.kernel), layer.layer))
+        layer.bias.copy_(torch.tensor(weights.bias))
+
+
+def _from_tflite(kernel: Tensor, layer: Layer) -> Tensor:
+    """OHWI to OIHW, 1HWC to C1HW; a matrix is OI in both."""
+    if layer.op == "fully_connected":
+        return kernel
+    return kernel.permute((3, 0, 1, 2) if layer.op == "depthwise_conv_2d" else (0, 3, 1, 2))
+
+
+def _to_tflite(kernel: Tensor, layer: Layer) -> Tensor:
+    """The way back from `_from_tflite`."""
+    if layer.op == "fully_connected":
+        return kernel
+    return kernel.permute((1, 2, 3, 0) if layer.op == "depthwise_conv_2d" else (0, 2, 3, 1))

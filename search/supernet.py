@@ -1,0 +1,216 @@
+"""The super-network: one set of weights, trained so that every architecture's slice works.
+
+Training runs full-size layers and masks what an image's sub-network does not have (ordered
+dropout, NetAdaptV2); deployment cuts the weights. For image n with M[n] filters a block gives
+
+    y = m * f(x) [+ x, where the block has a residual] + (1 - m) * fit(x),   m[n, i] = i < M[n]
+
+where fit(x) takes the first min(C, cap) channels of x and pads them with zeros. Channels that a
+sub-network does not have are exactly zero on both sides, so the number of channels that an image
+really has is never needed. Masked and sliced outputs agree for every architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import singledispatch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..devices.errors import DataError, SpaceError
+from .mobilenetv3 import Head, InvertedResidual, Stem
+from .network_module import NetworkModule, WeightedLayer, centre
+from .space import Architecture, SearchSpace, Stage
+from .widths import Draw
+
+FindLayer = Callable[[str], WeightedLayer]
+
+
+@singledispatch
+def masked(stage: Stage, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    """The masked form of a stage; register your own with `@masked.register(YourStage)`.
+
+    `layer` finds the full-size layers by name, x is [N, C, H, W] at full width with zeros where an
+    image has no channel, `draw` int64 [N, coordinates of the stage]. The result must be zero where
+    an image's sub-network has no channel, and otherwise what the layers that `stage.append` writes
+    would give.
+    """
+    raise SpaceError(
+        f"{type(stage).__name__} has no masked form; register one with boardfit.search.supernet."
+        "masked.register"
+    )
+
+
+def width_mask(widths: NDArray[np.int64], channels: int, like: Tensor) -> Tensor:
+    """1 where a channel's number is less than the image's width, otherwise 0: [N, channels], with
+    as many axes, the dtype and the device of `like`."""
+    mask = torch.from_numpy(np.arange(channels) < widths[:, None]).to(like.device, like.dtype)
+    return mask.reshape(*mask.shape, *[1] * (like.dim() - 2))
+
+
+@masked.register
+def _(stage: Stem, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    mask = width_mask(draw[:, 0], stage.filters, x)
+    return F.hardswish(layer(f"{stage.name}.conv")(x, mask=mask))
+
+
+@masked.register
+def _(stage: Head, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    # The mask comes after the average: the same numbers at a fraction of the elements.
+    x = F.hardswish(layer(f"{stage.name}.conv")(x)).mean((2, 3))
+    x = x * width_mask(draw[:, 0], stage.filters, x)
+    if stage.hidden is not None:
+        x = layer(f"{stage.name}.hidden")(x, mask=width_mask(draw[:, 1], stage.hidden, x))
+        x = F.hardswish(x)
+    logits: Tensor = layer(f"{stage.name}.classifier")(x)
+    return logits
+
+
+@masked.register
+def _(stage: InvertedResidual, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    kept = width_mask(draw[:, 0], stage.filters, x)
+    expanded = width_mask(draw[:, 1], stage.expansion, x)
+    kernel = int(draw[0, 2]) if len(stage.kernels) > 1 else None
+    activate = F.hardswish if stage.activation == "hard_swish" else _same
+
+    h = activate(layer(f"{stage.name}.expand")(x))
+    # The expansion is masked once, after the depthwise convolution: that acts on each channel
+    # alone, so a mask before it changes nothing but its batch statistics, which the zeros of
+    # narrower images would dilute.
+    depthwise = layer(f"{stage.name}.depthwise")
+    if stage.squeeze_excite:
+        # With a gate for each channel and image the mask is part of the gate and costs nothing.
+        h = activate(depthwise(h, kernel=kernel))
+        h = h * _gate(stage, layer, h, draw[:, 1], expanded)
+    else:
+        h = activate(depthwise(h, kernel=kernel, mask=expanded))
+    f = layer(f"{stage.name}.project")(h, mask=kept)
+    return f if stage.cap == 0 and not stage.has_residual else _bypass(stage, x, f, kept)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _gate(
+    stage: InvertedResidual,
+    layer: FindLayer,
+    h: Tensor,
+    expansion: NDArray[np.int64],
+    expanded: Tensor,
+) -> Tensor:
+    """Squeeze and excite: [N, E, 1, 1], zero where the image has no channel."""
+    of_width = {width: stage.squeezed(width) for width in set(expansion.tolist())}
+    squeezed = np.array([of_width[width] for width in expansion.tolist()])
+    gate = h.mean((2, 3), keepdim=True) * expanded
+    squeeze = layer(f"{stage.name}.squeeze")
+    gate = squeeze(gate, mask=width_mask(squeezed, stage.squeezed(stage.expansion), gate))
+    return torch.sigmoid(layer(f"{stage.name}.excite")(gate)) * expanded
+
+
+def _bypass(stage: InvertedResidual, x: Tensor, f: Tensor, kept: Tensor) -> Tensor:
+    """Add to the masked filters f what passes by: the residual, and x on removed filters."""
+    passing = min(stage.input_filters, stage.cap)
+    if stage.has_residual:
+        if passing == stage.filters:
+            return f + x  # m * x + (1 - m) * x
+        # Beyond the cap x is only the residual of filters that stay.
+        kept = kept.clone()
+        kept[:, :passing] = 1.0
+        return torch.addcmul(f, x, kept)
+    x = x[:, :passing]
+    if stage.stride == 2:
+        x = F.avg_pool2d(x, 2)
+    x = x * (1.0 - kept[:, :passing])
+    return f + F.pad(x, (0, 0, 0, 0, 0, stage.filters - passing))
+
+
+class SuperNetwork(nn.Module):
+    """All architectures of a space in one module.
+
+    `forward` takes images [N, C, H, W] and a draw [N, coordinates] (see `widths`), each image
+    through its own sub-network. `slice` gives one architecture as a module of its own. Weights are
+    drawn from `generator`. Raises `SpaceError` where a layer with weights has no name.
+    """
+
+    def __init__(self, space: SearchSpace, generator: torch.Generator) -> None:
+        super().__init__()
+        for node in space.network(space.full).nodes:
+            if node.layer.weight_shapes and not node.name:
+                raise SpaceError(
+                    f"{space.name}: the {node.layer.signature} has no name, by which its weights "
+                    "would be found again in a narrower network; give it one in Stage.append"
+                )
+        self.space = space
+        self.full = NetworkModule(space.network(space.full), generator)
+        self._kernels = [i for i, c in enumerate(space.coordinates) if c.kind == "kernel"]
+
+    def forward(self, images: Tensor, draw: Draw) -> Tensor:
+        expected = (len(images), len(self.space.coordinates))
+        if draw.shape != expected:
+            raise SpaceError(f"the draw is {draw.shape}, expected (images, coordinates) {expected}")
+        if (draw[:, self._kernels] != draw[0, self._kernels]).any():
+            raise SpaceError("all images of a batch need the same kernels")
+        x = images.contiguous(memory_format=torch.channels_last)
+        begin = 0
+        for stage in self.space.stages:
+            end = begin + len(stage.coordinates)
+            x = masked(stage, self.full.layer, x, draw[:, begin:end])
+            begin = end
+        return x
+
+    def slice(self, architecture: Architecture) -> NetworkModule:
+        """One architecture with its own copy of the weights: the first filters, the centres of
+        the kernels, the first entries of batch normalisation.
+
+        Raises `SpaceError` where the architecture is not in the space.
+        """
+        module = NetworkModule(self.space.network(architecture))
+        first = next(self.full.parameters())
+        module.to(first.device, first.dtype)
+        with torch.no_grad():
+            for name in module.names:
+                source = self.full.layer(name).state_dict()
+                for field, target in module.layer(name).state_dict().items():
+                    target.copy_(_cut(source[field], target.shape))
+        return module.train(self.training)
+
+
+def _cut(source: Tensor, shape: torch.Size) -> Tensor:
+    """The first entries along the channels, the centre of the kernel."""
+    if len(shape) == 4:
+        source = centre(source, shape[-1])
+    return source[tuple(slice(size) for size in shape[:2])]
+
+
+def reestimate(module: NetworkModule, batches: Iterable[Tensor]) -> None:
+    """Give a sliced network the batch statistics of its own, not those of the super-network.
+
+    Running means and variances become the plain average over the given training batches
+    [N, C, H, W]; weights stay. Raises `DataError` without batches, or for a batch of one image.
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    training = module.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # PyTorch's word for the cumulative average
+    seen = False
+    try:
+        module.train()
+        with torch.no_grad():
+            for images in batches:
+                if len(images) < 2:
+                    raise DataError("batch statistics need batches of two images or more")
+                module(images)
+                seen = True
+    finally:
+        module.train(training)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    if not seen:
+        raise DataError("batch statistics need at least one batch of training images")

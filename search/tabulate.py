@@ -1,0 +1,92 @@
+"""From a search space to the plan of its lookup table: every operator that it can need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+import numpy as np
+
+from ..profiler.build import TablePlan
+from ..profiler.layers import Layer, Network, NetworkBuilder, Shape
+from .space import Architecture, Choice, SearchSpace, Stage
+
+CHECKED_NETWORKS = 200
+
+
+def plan_table(
+    space: SearchSpace, *, calibration: int = 20, validation: int = 60, seed: int = 0
+) -> TablePlan:
+    """What a table of `space` has to hold: all signatures, and random networks to calibrate with
+    and to judge by (disjoint). The same seed gives the same plan."""
+    rng = np.random.default_rng(seed)
+    networks = _different_networks(space, calibration + validation, rng)
+    layers = signatures(space, rng, [space.full, space.smallest])
+    return TablePlan(
+        tuple(layers.values()),
+        tuple(networks[:calibration]),
+        tuple(networks[calibration:]),
+        {"space": space.name, "coordinates": len(space.coordinates), "seed": seed},
+    )
+
+
+def signatures(
+    space: SearchSpace, rng: np.random.Generator, also: Iterable[Architecture] = ()
+) -> dict[str, Layer]:
+    """Every operator that a network of the space can have, by signature.
+
+    A layer depends on at most two of: the channels that come in, and the stage's coordinates (an
+    expansion on the channels and its width, a projection on both widths). So it suffices to vary
+    them in pairs, the others at their ends. That this holds for the space is checked on random
+    networks; what they add is added.
+    """
+    found: dict[str, Layer] = {}
+    inputs: dict[Shape, None] = {space.input_shape: None}
+    for stage in space.stages:
+        outputs: dict[Shape, None] = {}
+        for shape, choice in _pairs(stage, list(inputs)):
+            builder = NetworkBuilder(shape)
+            output = stage.append(builder, 0, choice)
+            outputs.setdefault(builder.shape(output))
+            for node in builder.nodes:
+                found.setdefault(node.layer.signature, node.layer)
+        inputs = outputs
+    for architecture in [*also, *(space.random(rng) for _ in range(CHECKED_NETWORKS))]:
+        for layer in space.network(architecture).layers:
+            found.setdefault(layer.signature, layer)
+    return found
+
+
+def _pairs(stage: Stage, inputs: list[Shape]) -> Iterator[tuple[Shape, Choice]]:
+    """Inputs and choices in which two things vary and the others are at their ends."""
+    axes: list[list[int]] = [list(range(len(inputs)))]
+    axes += [list(coordinate.values) for coordinate in stage.coordinates]
+    # The smallest width but 0 is an end, too: a removed block has no layers.
+    ends = [sorted({axis[0], next((v for v in axis if v), axis[0]), axis[-1]}) for axis in axes]
+    seen: dict[tuple[int, ...], None] = {}
+    for first, second in combinations(range(len(axes)), 2):
+        others = [i for i in range(len(axes)) if i not in (first, second)]
+        for at_end in range(3):
+            point = [end[min(at_end, len(end) - 1)] for end in ends]
+            assert len(others) == len(axes) - 2
+            for a in axes[first]:
+                for b in axes[second]:
+                    point[first], point[second] = a, b
+                    seen.setdefault(tuple(point))
+    if len(axes) == 1:
+        seen = {(i,): None for i in axes[0]}
+    for number, *choice in seen:
+        yield inputs[number], tuple(choice)
+
+
+def _different_networks(
+    space: SearchSpace, count: int, rng: np.random.Generator
+) -> list[Network]:
+    """Random networks, no two of them equal (as many as the space has, if it is tiny)."""
+    networks: dict[Architecture, Network] = {}
+    for _ in range(100 * count):
+        if len(networks) == count:
+            break
+        architecture = space.random(rng)
+        networks.setdefault(architecture, space.network(architecture))
+    return list(networks.values())
