@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import selectors
-import shlex
 import signal
 import subprocess
 import sys
@@ -24,16 +21,11 @@ from .errors import (
     InventoryError,
 )
 from .inventory import BoardEntry, xdg_folder
+from .process import Process, brief, fate
 from .transfer import open_source, write_whole
 
-_CHUNK = 64 * 1024  # bytes; what a Linux pipe holds
-_STDERR_KEPT = 8 * 1024  # bytes
 _STALLED_AFTER = 60.0  # seconds in which a process takes nothing of a line that is sent to it
 _GRACE = 1.0  # seconds in which a process may end by itself, before each harsher step
-_HINTS = {
-    signal.SIGKILL: " (the system does that when memory runs out: `dmesg` tells)",
-    signal.SIGILL: " (it holds instructions that this processor lacks)",
-}
 
 
 def local_device(entry: BoardEntry) -> Device:
@@ -87,7 +79,7 @@ class LocalTransport:
         """
         self._check_open()
         deadline = time.monotonic() + timeout
-        process = _Process(argv, stdin=subprocess.DEVNULL)
+        process = Process(argv, stdin=subprocess.DEVNULL)
         try:
             while process.sinks:
                 wait = deadline - time.monotonic()
@@ -95,7 +87,7 @@ class LocalTransport:
                     raise DeviceTimeout(_took_longer(argv, timeout))
                 process.pump(wait)
                 if len(process.stdout) + len(process.stderr) > LINE_LIMIT:
-                    raise DeviceError(f"{_brief(argv)} wrote more than {LINE_LIMIT} bytes")
+                    raise DeviceError(f"{brief(argv)} wrote more than {LINE_LIMIT} bytes")
             code = process.wait(max(0.0, deadline - time.monotonic()))
             if code is None:
                 raise DeviceTimeout(_took_longer(argv, timeout))
@@ -145,8 +137,8 @@ class LocalChannel:
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._name = _brief(argv)
-        self._process = _Process(argv, stdin=subprocess.PIPE)
+        self._name = brief(argv)
+        self._process = Process(argv, stdin=subprocess.PIPE)
         self._searched = 0  # bytes at the front of stdout that are known to hold no newline
         self._ended: str | None = None  # why no more can be sent
 
@@ -250,143 +242,12 @@ class LocalChannel:
         self._process.release()
         words = self._process.stderr[-_STDERR_KEPT:].decode(errors="replace").strip()[-1000:]
         ending = f"; its last words: {words}" if words else "; it left no words on stderr"
-        self._ended = f"{self._name} {_fate(code)}{ending}"
+        self._ended = f"{self._name} {fate(code)}{ending}"
         return DeviceLost(self._ended)
-
-
-class _Process:
-    """A child in a process group of its own, its pipes read and written without blocking."""
-
-    def __init__(self, argv: Sequence[str], *, stdin: int) -> None:
-        try:
-            self._popen = subprocess.Popen(
-                list(argv),
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except FileNotFoundError as error:
-            raise CommandFailed(
-                f"there is no program {argv[0]!r} on this machine; install it, or name it by its "
-                "whole path"
-            ) from error
-        except (OSError, ValueError) as error:
-            # ValueError: an argument that holds a NUL byte.
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CommandFailed(
-                f"{_brief(argv)} cannot be started on this machine: {reason}; check that it is a "
-                "program for this machine and may be executed"
-            ) from error
-        assert self._popen.stdout is not None
-        assert self._popen.stderr is not None
-        self.stdout = bytearray()
-        self.stderr = bytearray()
-        self.released = False
-        self._stdout_fd = self._popen.stdout.fileno()
-        # The pipes that have not reached their end, and where their bytes go.
-        self.sinks = {
-            self._stdout_fd: self.stdout,
-            self._popen.stderr.fileno(): self.stderr,
-        }
-        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
-
-    @property
-    def can_still_write(self) -> bool:
-        """Whether more may come on stdout."""
-        return self._stdout_fd in self.sinks
-
-    def pump(self, wait: float, outgoing: memoryview | None = None) -> int:
-        """Wait until a pipe is ready, move what it takes, return how many bytes were written.
-
-        Raises `BrokenPipeError` where the child reads no more.
-        """
-        written = 0
-        with selectors.PollSelector() as selector:
-            for fd in self.sinks:
-                # More is left in the pipe: a child that floods us waits, our memory does not grow.
-                if fd != self._stdout_fd or len(self.stdout) <= LINE_LIMIT:
-                    selector.register(fd, selectors.EVENT_READ)
-            if outgoing is not None and self._popen.stdin is not None:
-                selector.register(self._popen.stdin.fileno(), selectors.EVENT_WRITE)
-            for key, _ in selector.select(wait):
-                with contextlib.suppress(BlockingIOError):
-                    if key.fd not in self.sinks:
-                        assert outgoing is not None
-                        written = os.write(key.fd, outgoing[:_CHUNK])
-                    elif chunk := os.read(key.fd, _CHUNK):
-                        self.sinks[key.fd] += chunk
-                    else:
-                        del self.sinks[key.fd]
-        return written
-
-    def drain(self, seconds: float) -> int | None:
-        """Read to the end and wait for it; the exit code, or None where the child lives on."""
-        deadline = time.monotonic() + seconds
-        while (
-            self.sinks
-            and len(self.stdout) <= LINE_LIMIT
-            and (wait := deadline - time.monotonic()) > 0
-        ):
-            self.pump(wait)
-            del self.stderr[:-_STDERR_KEPT]
-        return self.wait(max(0.0, deadline - time.monotonic()))
-
-    def wait(self, seconds: float) -> int | None:
-        """The exit code, or None where the child lives on."""
-        try:
-            return self._popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def signal_group(self, number: signal.Signals) -> None:
-        """Signal the child and whatever it started."""
-        # PermissionError: macOS, for a group of which only the dead are left.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
-
-    def kill(self) -> None:
-        """End the child and whatever it started, at once."""
-        self.signal_group(signal.SIGKILL)
-        self.wait(5 * _GRACE)
-
-    def close_stdin(self) -> None:
-        """Tell the child that nothing more will come."""
-        if self._popen.stdin is not None:
-            self._popen.stdin.close()
-
-    def release(self) -> None:
-        """Close our ends of the pipes."""
-        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
-            if pipe is not None:
-                pipe.close()
-        self.sinks.clear()
-        self.released = True
-
-
-def _fate(code: int | None) -> str:
-    if code is None:
-        return "closed its output without ending and was ended"
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        number = signal.Signals(-code)
-    except ValueError:  # a real-time signal
-        return f"was killed by signal {-code}"
-    return f"was killed by {number.name}{_HINTS.get(number, '')}"
 
 
 def _took_longer(argv: Sequence[str], timeout: float) -> str:
     return (
-        f"{_brief(argv)} took longer than {timeout:g} s and was ended; run the same command "
+        f"{brief(argv)} took longer than {timeout:g} s and was ended; run the same command "
         "again, and restart the board if that does not help"
     )
-
-
-def _brief(argv: Sequence[str]) -> str:
-    """A command as one reads it in an error, cut where it is long."""
-    text = shlex.join(argv)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -91,12 +91,14 @@ def build_table(
     return LookupTable.open(path)
 
 
-def begin_or_continue(path: Path, entries: Sequence[Entry], document: Mapping[str, Any]) -> Store:
-    """Open the file at `path` for writing, or make it, with the entries in it.
+def begin_or_continue(
+    path: Path | None, entries: Sequence[Entry], document: Mapping[str, Any]
+) -> Store:
+    """Open the file at `path` for writing, or make it (in memory for None), with the entries.
 
     Raises `TableFileError` where it was begun with other entries or another `document`.
     """
-    if not path.exists():
+    if path is None or not path.exists():
         store = Store.create(path)
         store.begin(entries, document)
         return store

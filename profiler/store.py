@@ -68,8 +68,15 @@ class Visits:
 class Store:
     """An open file of samples; a context manager. Use `Store.create` or `Store.open`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, lock: contextlib.ExitStack):
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        lock: contextlib.ExitStack,
+        writes: bool,
+    ) -> None:
         self._connection = connection
+        self._writes = writes
         self._lock = lock
         self.path = path
 
@@ -93,7 +100,7 @@ class Store:
         except BaseException:
             lock.close()
             raise
-        return cls(connection, path or Path(":memory:"), lock)
+        return cls(connection, path or Path(":memory:"), lock, True)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
@@ -119,7 +126,7 @@ class Store:
                 connection.close()
             lock.close()
             raise
-        return cls(connection, path, lock)
+        return cls(connection, path, lock, write)
 
     def __enter__(self) -> Store:
         return self
@@ -135,6 +142,12 @@ class Store:
     def close(self) -> None:
         """Close the file; what was committed is in it. Closing twice does nothing."""
         with self._lock:
+            if self._writes:
+                # At rest a table is one file. Where somebody reads it just now, or the disk is
+                # full, the side files stay; they do no harm.
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("PRAGMA journal_mode = DELETE")
+                self._writes = False
             self._connection.close()
 
     def begin(self, entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
@@ -305,7 +318,9 @@ class Store:
 def _connect(path: Path, write: bool) -> sqlite3.Connection:
     uri = path.resolve().as_uri()
     if write:
-        return sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
+        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        return connection
     connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

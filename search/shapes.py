@@ -25,12 +25,12 @@ OUTLINES = ("triangle", "square", "cross", "star")
 PATTERNS = ("stripes", "checks", "rings")
 CLASSES = tuple(f"{outline} with {pattern}" for outline in OUTLINES for pattern in PATTERNS)
 
-DISTRACTORS = 4
-NOISE = 0.08  # standard deviation; white minus black is 1
-CONTRAST = 0.35  # least distance between a pattern's two colours; white minus black is sqrt(3)
-TARGET_RADIUS = (0.25, 0.38)  # of the picture's side
+DISTRACTORS = 2
+NOISE = 0.04  # standard deviation; white minus black is 1
+CONTRAST = 0.75  # least distance between a pattern's two colours; white minus black is sqrt(3)
+TARGET_RADIUS = (0.28, 0.40)  # of the picture's side
 DISTRACTOR_RADIUS = (0.10, 0.19)
-PERIOD = (4.5, 6.5)  # of a pattern, in pixels of a picture of 32
+PERIOD = (5.0, 7.0)  # of a pattern, in pixels of a picture of 32
 SMALLEST = 16  # pixels of a side, below which outlines are lost
 CHUNK = 250  # pictures drawn from one stream of random numbers
 

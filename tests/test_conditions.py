@@ -1,7 +1,7 @@
 """What boards say about themselves, understood; what changed between two measurements, in words.
 
-The PC's texts were read on a virtual machine. The Raspberry Pi's and the Jetson's have the form and
-the values that owners of such boards report in public; serial numbers are left out.
+The PC's texts were read on a virtual machine and shortened. The Raspberry Pi's and the Jetson's
+were not read on boards: they are put together by hand, in the form that owners report in public.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ physical id	: 0
 siblings	: 2
 core id		: 0
 cpu cores	: 2
-flags		: fpu vme de pse tsc msr pae mce cx8 apic avx2 avx512f avx_vnni avx512_fp16
+flags		: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx
 power management:
 
 processor	: 1
@@ -88,7 +88,7 @@ vendor_id	: AuthenticAMD
 cpu family	: 26
 model		: 2
 model name	: AMD EPYC
-flags		: fpu vme de pse tsc msr pae mce cx8 apic avx2 avx512f avx_vnni avx512_fp16
+flags		: fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx
 power management:
 
 """

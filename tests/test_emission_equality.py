@@ -9,27 +9,29 @@ import pytest
 import torch
 
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import Network, NetworkBuilder
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.profiler.layers import FloatArray, Network, NetworkBuilder
+from boardfit.search.mobilenetv3 import Bypass, open_space
 from boardfit.search.network_module import NetworkModule, WeightedLayer, to_network
 from boardfit.search.supernet import SuperNetwork
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
 
-def run_litert(network: Network, image: np.ndarray) -> np.ndarray:
+def run_litert(network: Network, image: FloatArray) -> FloatArray:
     interpreter: Any = litert.Interpreter(model_content=emit(network), num_threads=1)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
     interpreter.invoke()
-    output: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    return output[0]
+    output: FloatArray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    only: FloatArray = output[0]
+    return only
 
 
-def run_torch(module: NetworkModule, image: np.ndarray) -> np.ndarray:
+def run_torch(module: NetworkModule, image: FloatArray) -> FloatArray:
     with torch.no_grad():
         y = module(torch.from_numpy(image[None]).permute(0, 3, 1, 2))
-    return (y.permute(0, 2, 3, 1) if y.dim() == 4 else y)[0].numpy()
+    output: FloatArray = (y.permute(0, 2, 3, 1) if y.dim() == 4 else y)[0].numpy()
+    return output
 
 
 def randomise(module: torch.nn.Module, generator: torch.Generator) -> None:
@@ -47,8 +49,8 @@ def randomise(module: torch.nn.Module, generator: torch.Generator) -> None:
 
 
 def check(module: NetworkModule, seed: int) -> None:
-    image = np.random.default_rng(seed).normal(size=module.network.input_shape)
-    image = image.astype(np.float32)
+    noise = np.random.default_rng(seed).normal(size=module.network.input_shape)
+    image = noise.astype(np.float32)
     expected = run_torch(module, image)
     got = run_litert(to_network(module), image)
     assert got.shape == expected.shape
@@ -58,7 +60,7 @@ def check(module: NetworkModule, seed: int) -> None:
 
 @pytest.mark.parametrize("bypass", ["concat", "pad"])
 @pytest.mark.parametrize("name", ["mobilenetv3-32", "mobilenetv3-large"])
-def test_random_architectures_of_each_space(name: str, bypass: str) -> None:
+def test_random_architectures_of_each_space(name: str, bypass: Bypass) -> None:
     size = 32 if name == "mobilenetv3-32" else 64
     cap = None if bypass == "concat" else 28
     space = open_space(name, input_size=size, classes=10, bypass=bypass, bypass_cap=cap)

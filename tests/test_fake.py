@@ -32,7 +32,10 @@ class Counter:
             yield line + b" %d" % number
 
 
-def open_counter(faults: Faults = Faults()) -> tuple[FakeTransport, Channel]:
+NO_FAULTS = Faults()
+
+
+def open_counter(faults: Faults = NO_FAULTS) -> tuple[FakeTransport, Channel]:
     transport = FakeTransport(programs={"counter": Counter}, faults=faults)
     return transport, transport.open(["counter", "--any", "argument"])
 

@@ -131,7 +131,7 @@ def test_the_code_of_a_killed_command_is_not_0(local: LocalTransport) -> None:
 def test_what_is_not_a_program_is_named(local: LocalTransport, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_bytes(b"\x7fELF of another machine")
-    with pytest.raises(CommandFailed, match="plain.*Permission denied; check"):
+    with pytest.raises(CommandFailed, match=r"plain.*Permission denied; check"):
         local.run([str(plain)], timeout=10)
     plain.chmod(0o755)
     with pytest.raises(CommandFailed, match=r"plain.*Exec format error; check"):
@@ -169,7 +169,7 @@ def test_a_signal_is_called_by_its_name(local: LocalTransport) -> None:
         "os.kill(os.getpid(), signal.SIGSEGV)"
     )
     channel = local.open(python(code))
-    with pytest.raises(DeviceLost, match="was killed by SIGSEGV; .*loading the model"):
+    with pytest.raises(DeviceLost, match=r"was killed by SIGSEGV; .*loading the model"):
         channel.receive(timeout=10)
 
 
@@ -190,12 +190,16 @@ def test_sending_to_a_dead_process_tells_why_and_keeps_its_last_lines(
     local: LocalTransport,
 ) -> None:
     channel = local.open(["sh", "-c", "echo last line; echo broken >&2; exit 5"])
-    with pytest.raises(DeviceLost, match="ended with code 5; .*broken"):
+
+    def insist() -> None:
         for _ in range(500):  # until it has ended, the pipe takes what is sent
             channel.send(b"anyone there?")
             time.sleep(0.01)
+
+    with pytest.raises(DeviceLost, match=r"ended with code 5; .*broken"):
+        insist()
     assert channel.receive(timeout=1) == b"last line"
-    with pytest.raises(DeviceLost, match="ended with code 5; .*broken"):
+    with pytest.raises(DeviceLost, match=r"ended with code 5; .*broken"):
         channel.receive(timeout=1)
 
 
@@ -367,7 +371,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(local: LocalTransport, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"1")
-    with pytest.raises(StorageError, match="cannot write .*: File name too long"):
+    with pytest.raises(StorageError, match=r"cannot write .*: File name too long"):
         local.push(tmp_path / "source", PurePosixPath(tmp_path / ("n" * 256)))
     with pytest.raises(StorageError, match="source is a file, not a folder"):
         local.push(tmp_path / "source", PurePosixPath(tmp_path / "source" / "below"))

@@ -170,9 +170,9 @@ def test_output_is_kept_apart_byte_for_byte(board: Board) -> None:
 
 
 def test_a_missing_program_is_named_with_the_next_step(board: Board) -> None:
-    with pytest.raises(CommandFailed, match="no program 'no-such-program' .*; "):
+    with pytest.raises(CommandFailed, match=r"no program 'no-such-program' .*; "):
         board.transport.run(["no-such-program"], timeout=10)
-    with pytest.raises(CommandFailed, match="no program 'no-such-program' .*; "):
+    with pytest.raises(CommandFailed, match=r"no program 'no-such-program' .*; "):
         board.transport.open(["no-such-program"])
 
 
@@ -298,9 +298,9 @@ def test_the_end_of_a_program_is_told_with_its_code_and_last_words(board: Board)
     channel.send(b"anything")
     assert channel.receive(timeout=10) == b"farewell"
     for _ in range(2):
-        with pytest.raises(DeviceLost, match="ended with code 3.*out of luck"):
+        with pytest.raises(DeviceLost, match=r"ended with code 3.*out of luck"):
             channel.receive(timeout=10)
-    with pytest.raises(DeviceLost, match="ended with code 3.*out of luck"):
+    with pytest.raises(DeviceLost, match=r"ended with code 3.*out of luck"):
         channel.send(b"more")
     channel.close()
 

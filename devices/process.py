@@ -1,0 +1,153 @@
+"""A child process whose pipes are read and written without blocking and without threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from .base import LINE_LIMIT
+from .errors import CommandFailed
+
+_CHUNK = 64 * 1024  # bytes; what a Linux pipe holds
+_HINTS = {
+    signal.SIGKILL: " (the system does that when memory runs out: `dmesg` tells)",
+    signal.SIGILL: " (it holds instructions that this processor lacks)",
+}
+
+
+class Process:
+    """A child in a process group of its own, its pipes read and written without blocking."""
+
+    def __init__(self, argv: Sequence[str], *, stdin: int) -> None:
+        try:
+            self._popen = subprocess.Popen(
+                list(argv),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise CommandFailed(
+                f"there is no program {argv[0]!r} on this machine; install it, or name it by its "
+                "whole path"
+            ) from error
+        except (OSError, ValueError) as error:
+            # ValueError: an argument that holds a NUL byte.
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CommandFailed(
+                f"{brief(argv)} cannot be started on this machine: {reason}; check that it is a "
+                "program for this machine and may be executed"
+            ) from error
+        assert self._popen.stdout is not None
+        assert self._popen.stderr is not None
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.released = False
+        self._stdout_fd = self._popen.stdout.fileno()
+        # The pipes that have not reached their end, and where their bytes go.
+        self.sinks = {
+            self._stdout_fd: self.stdout,
+            self._popen.stderr.fileno(): self.stderr,
+        }
+        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+
+    @property
+    def can_still_write(self) -> bool:
+        """Whether more may come on stdout."""
+        return self._stdout_fd in self.sinks
+
+    def pump(self, wait: float, outgoing: memoryview | None = None) -> int:
+        """Wait until a pipe is ready, move what it takes, return how many bytes were written.
+
+        Raises `BrokenPipeError` where the child reads no more.
+        """
+        written = 0
+        with selectors.PollSelector() as selector:
+            for fd in self.sinks:
+                # More is left in the pipe: a child that floods us waits, our memory does not grow.
+                if fd != self._stdout_fd or len(self.stdout) <= LINE_LIMIT:
+                    selector.register(fd, selectors.EVENT_READ)
+            if outgoing is not None and self._popen.stdin is not None:
+                selector.register(self._popen.stdin.fileno(), selectors.EVENT_WRITE)
+            for key, _ in selector.select(wait):
+                with contextlib.suppress(BlockingIOError):
+                    if key.fd not in self.sinks:
+                        assert outgoing is not None
+                        written = os.write(key.fd, outgoing[:_CHUNK])
+                    elif chunk := os.read(key.fd, _CHUNK):
+                        self.sinks[key.fd] += chunk
+                    else:
+                        del self.sinks[key.fd]
+        return written
+
+    def drain(self, seconds: float) -> int | None:
+        """Read to the end and wait for it; the exit code, or None where the child lives on."""
+        deadline = time.monotonic() + seconds
+        while (
+            self.sinks
+            and len(self.stdout) <= LINE_LIMIT
+            and (wait := deadline - time.monotonic()) > 0
+        ):
+            self.pump(wait)
+            del self.stderr[:-_STDERR_KEPT]
+        return self.wait(max(0.0, deadline - time.monotonic()))
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, or None where the child lives on."""
+        try:
+            return self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the child and whatever it started."""
+        # PermissionError: macOS, for a group of which only the dead are left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+    def kill(self) -> None:
+        """End the child and whatever it started, at once."""
+        self.signal_group(signal.SIGKILL)
+        self.wait(5 * _GRACE)
+
+    def close_stdin(self) -> None:
+        """Tell the child that nothing more will come."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+
+    def release(self) -> None:
+        """Close our ends of the pipes."""
+        for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.sinks.clear()
+        self.released = True
+
+
+def fate(code: int | None) -> str:
+    """How a process ended, in words; `code` is None where it lived on."""
+    if code is None:
+        return "closed its output without ending and was ended"
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        number = signal.Signals(-code)
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-code}"
+    return f"was killed by {number.name}{_HINTS.get(number, '')}"
+
+
+def brief(argv: Sequence[str]) -> str:
+    """A command as one reads it in an error, cut where it is long."""
+    text = shlex.join(argv)
+    return text if len(text) <= 80 else f"{text[:77]}..."
