@@ -24,6 +24,7 @@ from .inventory import BoardEntry, xdg_folder
 from .process import Process, brief, fate
 from .transfer import open_source, write_whole
 
+_STDERR_KEPT = 8 * 1024  # bytes
 _STALLED_AFTER = 60.0  # seconds in which a process takes nothing of a line that is sent to it
 _GRACE = 1.0  # seconds in which a process may end by itself, before each harsher step
 
@@ -138,7 +139,7 @@ class LocalChannel:
 
     def __init__(self, argv: Sequence[str]) -> None:
         self._name = brief(argv)
-        self._process = Process(argv, stdin=subprocess.PIPE)
+        self._process = Process(argv, stdin=subprocess.PIPE, stderr_kept=_STDERR_KEPT)
         self._searched = 0  # bytes at the front of stdout that are known to hold no newline
         self._ended: str | None = None  # why no more can be sent
 
@@ -161,7 +162,7 @@ class LocalChannel:
         deadline = time.monotonic() + _STALLED_AFTER
         while rest:
             try:
-                written = self._pump(max(0.0, deadline - time.monotonic()), rest)
+                written = self._process.pump(max(0.0, deadline - time.monotonic()), rest)
             except BrokenPipeError:
                 raise self._lost() from None
             if written:
@@ -198,7 +199,7 @@ class LocalChannel:
                 )
             wait = deadline - time.monotonic()
             expired = wait <= 0
-            self._pump(max(0.0, wait))
+            self._process.pump(max(0.0, wait))
 
     def close(self) -> None:
         """End the process: politely by closing its input, then by SIGTERM, then by SIGKILL."""
@@ -212,11 +213,6 @@ class LocalChannel:
         self._process.kill()
         self._process.release()
         self._process.stdout.clear()
-
-    def _pump(self, wait: float, outgoing: memoryview | None = None) -> int:
-        written = self._process.pump(wait, outgoing)
-        del self._process.stderr[:-_STDERR_KEPT]
-        return written
 
     def _take_line(self) -> bytes | None:
         buffer = self._process.stdout
@@ -240,7 +236,7 @@ class LocalChannel:
         code = self._process.drain(_GRACE)
         self._process.kill()
         self._process.release()
-        words = self._process.stderr[-_STDERR_KEPT:].decode(errors="replace").strip()[-1000:]
+        words = self._process.stderr.decode(errors="replace").strip()[-1000:]
         ending = f"; its last words: {words}" if words else "; it left no words on stderr"
         self._ended = f"{self._name} {fate(code)}{ending}"
         return DeviceLost(self._ended)

@@ -22,9 +22,13 @@ _HINTS = {
 
 
 class Process:
-    """A child in a process group of its own, its pipes read and written without blocking."""
+    """A child in a process group of its own, its pipes read and written without blocking.
 
-    def __init__(self, argv: Sequence[str], *, stdin: int) -> None:
+    What it wrote gathers in `stdout` and `stderr` (of that the last `stderr_kept` bytes, if given). Raises
+    `CommandFailed` where it cannot be started.
+    """
+
+    def __init__(self, argv: Sequence[str], *, stdin: int, stderr_kept: int | None = None) -> None:
         try:
             self._popen = subprocess.Popen(
                 list(argv),
@@ -51,6 +55,7 @@ class Process:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.released = False
+        self._stderr_kept = stderr_kept
         self._stdout_fd = self._popen.stdout.fileno()
         # The pipes that have not reached their end, and where their bytes go.
         self.sinks = {
@@ -88,6 +93,8 @@ class Process:
                         self.sinks[key.fd] += chunk
                     else:
                         del self.sinks[key.fd]
+        if self._stderr_kept is not None:
+            del self.stderr[: -self._stderr_kept]
         return written
 
     def drain(self, seconds: float) -> int | None:
@@ -99,7 +106,6 @@ class Process:
             and (wait := deadline - time.monotonic()) > 0
         ):
             self.pump(wait)
-            del self.stderr[:-_STDERR_KEPT]
         return self.wait(max(0.0, deadline - time.monotonic()))
 
     def wait(self, seconds: float) -> int | None:
@@ -118,7 +124,7 @@ class Process:
     def kill(self) -> None:
         """End the child and whatever it started, at once."""
         self.signal_group(signal.SIGKILL)
-        self.wait(5 * _GRACE)
+        self.wait(5.0)  # what the kernel itself holds back cannot be ended
 
     def close_stdin(self) -> None:
         """Tell the child that nothing more will come."""

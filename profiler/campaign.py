@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..devices.base import Device
+from ..devices.conditions import mismatch
+from ..devices.errors import ConditionsChanged
 from .emit_tflite import emit
 from .layers import Network, NetworkBuilder
 from .run_litert import Model, Visit, WorkerSession
@@ -88,12 +90,15 @@ def run_campaign(
     threads: int = 1,
     runtime: str = "auto",
     memory_cap: int = MEMORY_CAP,
+    required: Mapping[str, object] | None = None,
     report: Report = silent,
 ) -> None:
     """Measure every entry of `store` by the schedule; return when all is measured.
 
-    `sources` gives the model of each entry by its key. Raises what the board, the worker or the
-    disk raise; what was committed before stays, and the same call goes on from there.
+    `sources` gives the model of each entry by its key. Where the values are to be compared with
+    others, `required` are the conditions of these: `ConditionsChanged` is raised before anything
+    is measured under different ones. Raises what the board, the worker or the disk raise, too;
+    what was committed before stays, and the same call goes on from there.
     """
     keys = {number: entry.key for number, entry in store.entries().items()}
     for run in range(schedule.runs):
@@ -101,7 +106,13 @@ def run_campaign(
         if work.next_round() is None:
             continue
         with WorkerSession(device, threads=threads, runtime=runtime) as session:
-            work.measure(session, conditions_of(device, session))
+            conditions = conditions_of(device, session)
+            if required is not None and (differences := mismatch(required, conditions)):
+                raise ConditionsChanged(
+                    f"{device.name} is not as it was: {'; '.join(differences)}. Restore it, or "
+                    "build a new table: values under different conditions are never compared"
+                )
+            work.measure(session, conditions)
 
 
 class _Run:

@@ -25,6 +25,14 @@ ADVICE: dict[Verdict, str] = {
 }
 
 
+def seconds_text(seconds: float) -> str:
+    """A time as people read it: `1.23 s`, `1.23 ms` or `123 us`, three digits."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value in seconds with the limits of its 95 % interval."""

@@ -86,8 +86,8 @@ class Dataset:
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= self.classes:
                 raise DataError(
-                    f"{self.name}: {split} labels run from {low} to {high}, but there are "
-                    f"{self.classes} classes; labels have to be 0 to {self.classes - 1}"
+                    f"{self.name}: {split} labels run from {low} to {high}; with {self.classes} "
+                    f"classes they have to be 0 to {self.classes - 1}"
                 )
 
 
@@ -142,7 +142,7 @@ def batches(
 
 
 class _Wish(NamedTuple):
-    """What a source is asked for: its argument in the specification, and what has to fit."""
+    """What a source is asked for, and what has to fit."""
 
     argument: str
     height: int
@@ -205,14 +205,9 @@ def _shapes(wish: _Wish) -> Dataset:
     def split(number: int, images: int) -> Images:
         return _images(*shapes.draw(0, images, size=wish.height, seed=wish.seed, split=number))
 
-    return Dataset(
-        "shapes",
-        len(shapes.CLASSES),
-        split(0, count),
-        split(1, others),
-        split(2, others),
-        Augmentation(shift=wish.height // 16, flip=True),
-    )
+    train, holdout, test = split(0, count), split(1, others), split(2, others)
+    augmentation = Augmentation(shift=wish.height // 16, flip=True)
+    return Dataset("shapes", len(shapes.CLASSES), train, holdout, test, augmentation)
 
 
 def _digits(wish: _Wish) -> Dataset:
@@ -230,45 +225,36 @@ def _digits(wish: _Wish) -> Dataset:
 
 def _cifar10(wish: _Wish) -> Dataset:
     _check_classes("CIFAR-10", 10, wish)
-    folder = image_files.cifar10_folder(Path(wish.argument))
+    folder = image_files.cifar10_folder(Path(wish.argument).expanduser())
     if (wish.height, wish.width) != (32, 32):
         raise DataError(
             f"CIFAR-10's images are 32x32, the network takes {wish.height}x{wish.width}; "
             "open the space with input_size=32"
         )
     pixels, labels = image_files.read_cifar10(folder, image_files.CIFAR10_TRAIN)
-    train, holdout = _split(len(labels), wish.seed)
-    return Dataset(
-        "cifar10",
-        10,
-        _images(pixels[train], labels[train]),
-        _images(pixels[holdout], labels[holdout]),
-        _images(*image_files.read_cifar10(folder, image_files.CIFAR10_TEST)),
-        Augmentation(shift=4, flip=True),
-    )
+    train, holdout = (_images(pixels[use], labels[use]) for use in _split(len(labels), wish.seed))
+    test = _images(*image_files.read_cifar10(folder, image_files.CIFAR10_TEST))
+    return Dataset("cifar10", 10, train, holdout, test, Augmentation(shift=4, flip=True))
 
 
 def _folder(wish: _Wish) -> Dataset:
-    path = Path(wish.argument)
+    path = Path(wish.argument).expanduser().resolve()
     classes = image_files.class_folders(path)
     _check_classes(str(path), len(classes), wish)
     paths, labels = image_files.image_paths(path / "train", classes)
     test_paths, test_labels = image_files.image_paths(path / "val", classes)
     _check_memory(len(paths) + len(test_paths), wish)
-    train, holdout = _split(len(labels), wish.seed)
 
-    def decoded(use: NDArray[np.int64]) -> Images:
-        chosen = [paths[number] for number in use]
-        return _images(image_files.decode(chosen, wish.height, wish.width), labels[use])
+    def decoded(files: list[Path], classes: NDArray[np.int64]) -> Images:
+        return _images(image_files.decode(files, wish.height, wish.width), classes)
 
-    return Dataset(
-        path.name,
-        len(classes),
-        decoded(train),
-        decoded(holdout),
-        _images(image_files.decode(test_paths, wish.height, wish.width), test_labels),
-        Augmentation(shift=wish.height // 16, flip=True),
+    train, holdout = (
+        decoded([paths[number] for number in use], labels[use])
+        for use in _split(len(labels), wish.seed)
     )
+    test = decoded(test_paths, test_labels)
+    augmentation = Augmentation(shift=wish.height // 16, flip=True)
+    return Dataset(path.name, len(classes), train, holdout, test, augmentation)
 
 
 SOURCES: dict[str, Callable[[_Wish], Dataset]] = {

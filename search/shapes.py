@@ -27,7 +27,7 @@ CLASSES = tuple(f"{outline} with {pattern}" for outline in OUTLINES for pattern 
 
 DISTRACTORS = 2
 NOISE = 0.04  # standard deviation; white minus black is 1
-CONTRAST = 0.75  # least distance between a pattern's two colours; white minus black is sqrt(3)
+CONTRAST = 0.75  # between a pattern's two colours, before they are clipped; at most sqrt(3)
 TARGET_RADIUS = (0.28, 0.40)  # of the picture's side
 DISTRACTOR_RADIUS = (0.10, 0.19)
 PERIOD = (5.0, 7.0)  # of a pattern, in pixels of a picture of 32
@@ -107,7 +107,7 @@ def _paint(
 
 
 def _two_colours(count: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Two colours for each object, at least `CONTRAST` apart."""
+    """Two colours for each object, `CONTRAST` apart."""
     first = rng.uniform(0, 1, (count, 3)).astype(np.float32)
     away = rng.standard_normal((count, 3), np.float32)
     away *= CONTRAST / np.linalg.norm(away, axis=1, keepdims=True)

@@ -214,7 +214,7 @@ def test_images_check_themselves() -> None:
 
 def test_a_data_set_refuses_labels_beyond_its_classes_and_empty_splits() -> None:
     good = numbered(4)
-    with pytest.raises(DataError, match="labels run from 0 to 3, but there are 3 classes"):
+    with pytest.raises(DataError, match="labels run from 0 to 3; with 3 classes"):
         Dataset("x", 3, good, good, good)
     with pytest.raises(DataError, match="no holdout images"):
         Dataset("x", 4, good, Images(good.images[:0], good.labels[:0]), good)

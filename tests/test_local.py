@@ -109,9 +109,10 @@ def test_a_timeout_holds_where_the_output_was_closed_early(local: LocalTransport
         local.run(["sh", "-c", "exec sleep 60 >&- 2>&-"], timeout=0.2)
 
 
-def test_output_without_end_does_not_fill_the_memory(local: LocalTransport) -> None:
+@pytest.mark.parametrize("script", ["yes", "yes >&2"])
+def test_output_without_end_does_not_fill_the_memory(local: LocalTransport, script: str) -> None:
     with pytest.raises(DeviceError, match=f"more than {LINE_LIMIT} bytes"):
-        local.run(["yes"], timeout=60)
+        local.run(["sh", "-c", script], timeout=60)
 
 
 def test_much_output_on_both_streams_does_not_block(local: LocalTransport) -> None:

@@ -1,0 +1,377 @@
+"""The whole search, top to bottom: super-network, descent, final training, proof on the board.
+
+    result = search(space, table, device, dataset, SearchSettings(target="50%"), Path("runs/pi5"))
+
+Everything is in the run folder, and the same call goes on after any interruption: training from
+its checkpoint, the descent by replay of its history, the measurement from its samples.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from ..devices.base import Device
+from ..devices.errors import ConstraintNotMet, InputError
+from ..devices.files import exclusive
+from ..profiler.campaign import Progress, Report, silent
+from ..profiler.description import network_key
+from ..profiler.layers import Network
+from ..profiler.measurement import seconds_text
+from ..profiler.table import LookupTable
+from ..profiler.tie import TiedMeasurement, measure_tied
+from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
+from .data import Dataset, Images
+from .evaluation import Evaluate, Evaluator, History, Trial, best_trial
+from .evolution import EvolutionSettings, evolution
+from .export import Exported, export
+from .metrics import Metric, latency, reachable
+from .network_module import NetworkModule, to_network
+from .random_search import RandomSettings, random_search
+from .result import Finalist, SearchResult, read_result, write_result
+from .run_folder import Parts, begin_run
+from .space import Architecture, SearchSpace
+from .supernet import SuperNetwork
+from .training import (
+    Recipe,
+    evaluate_on_batch_statistics,
+    predict,
+    train_network,
+    train_supernet,
+)
+from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
+
+TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
+OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched for, and how much work goes into it.
+
+    `target` is a latency (`"3ms"`, `"450us"`, `"0.003s"`) or a share of the full network's
+    (`"50%"`). `evaluations` bounds the networks that are scored on `holdout_images`.
+    """
+
+    target: str = "50%"
+    seed: int = 0
+    training: TrainingRule = "ordered-dropout"
+    optimizer: OptimizerName = "coordinate-descent"
+    evaluations: int = 120
+    holdout_images: int = 1000
+    supernet: Recipe = field(default_factory=Recipe)
+    final: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        parse_target(self.target)
+        if self.training not in get_args(TrainingRule):
+            raise InputError(f"no training is called {self.training!r}; known: "
+                             f"{', '.join(get_args(TrainingRule))}")  # fmt: skip
+        if self.optimizer not in get_args(OptimizerName):
+            raise InputError(f"no optimizer is called {self.optimizer!r}; known: "
+                             f"{', '.join(get_args(OptimizerName))}")  # fmt: skip
+        if self.evaluations < 2 or self.holdout_images < 2 or self.seed < 0:
+            raise InputError("evaluations and holdout images are at least 2, the seed at least 0")
+
+
+def parse_target(text: str) -> tuple[float, bool]:
+    """A latency in seconds, or a share of the full network's: value, and whether it is a share.
+
+    Raises `InputError` where the text is neither.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|ms|us|%)\s*", text)
+    scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "%": 1e-2}
+    if match is None or float(match[1]) <= 0:
+        raise InputError(
+            f"{text!r} is not a latency: write for example 3ms, 450us, or 50% of the full network's"
+        )
+    return float(match[1]) * scale[match[2]], match[2] == "%"
+
+
+def search(
+    space: SearchSpace,
+    table: LookupTable,
+    device: Device,
+    dataset: Dataset,
+    settings: SearchSettings,
+    folder: Path,
+    *,
+    allow_invalid_table: bool = False,
+    report: Report = silent,
+) -> SearchResult:
+    """Find the best network of `space` for one board within a latency, train it, and prove it.
+
+    A finished run is read back. Raises `ConstraintNotMet` where no network meets the target (it
+    says the smallest latency), `TableNotValid` for a table that fails its bar, `RunFolderError`
+    where the folder was begun with other settings, `InUse` where another process works in it.
+    """
+    if not allow_invalid_table:
+        table.check()
+    metric = latency(space, table)
+    full_seconds = float(metric([space.full])[0])
+    value, is_share = parse_target(settings.target)
+    target = value * full_seconds if is_share else value
+    check_reachable(space, metric, target, full_seconds)
+    identity = _identity(space, table, dataset, settings)
+    with exclusive(folder / ".lock"):
+        begin_run(folder, identity)
+        if (result := read_result(folder)) is not None:
+            return result
+        parts = Parts(folder)
+        with parts("super-network"):
+            supernet = _supernet(space, dataset, settings, folder, identity, report)
+        with parts("search"):
+            trials, found = _descend(
+                space, supernet, dataset, metric, target, settings, folder, identity, report
+            )
+        architectures = {
+            "found": found,
+            "uniform": uniform_baseline(space, metric, target),
+        }
+        modules: dict[str, NetworkModule] = {}
+        for name, architecture in architectures.items():
+            with parts(f"train the {name} network"):
+                modules[name] = _final(name, space, architecture, dataset, settings, folder, report)
+        with parts("measure"):
+            exported = {
+                name: export(module, folder / f"{name}.tflite", device, dataset.test)
+                for name, module in modules.items()
+            }
+            tied = measure_tied(
+                table,
+                device,
+                {name: to_network(module) for name, module in modules.items()},
+                path=folder / "measured.boardfit",
+                report=report,
+            )
+        result = SearchResult(
+            space=space.name,
+            data=dataset.name,
+            device=device.name,
+            table=table.path.name,
+            conditions=table.conditions,
+            settings=asdict(settings),
+            target=target,
+            full_seconds=full_seconds,
+            coordinates=tuple((c.name, c.kind, c.values[-1]) for c in space.coordinates),
+            trials=tuple(trials),
+            finalists={
+                name: _finalist(
+                    space.network(architecture),
+                    architecture,
+                    exported[name],
+                    tied[name],
+                    _right(modules[name], dataset.test),
+                )
+                for name, architecture in architectures.items()
+            },
+            parts=parts.seconds,
+        )
+        write_result(result, folder)
+        return result
+
+
+def check_reachable(space: SearchSpace, metric: Metric, target: float, full_seconds: float) -> None:
+    """Raise `ConstraintNotMet`, with times as people read them, where nothing is fast enough."""
+    try:
+        reachable(space, metric, target)
+    except ConstraintNotMet as error:
+        smallest = float(metric([space.smallest])[0])
+        raise ConstraintNotMet(
+            f"no network of {space.name} is as fast as {seconds_text(target)}: the smallest takes "
+            f"{seconds_text(smallest)}, the full one {seconds_text(full_seconds)}; choose a target "
+            "between them"
+        ) from error
+
+
+def uniform_baseline(space: SearchSpace, metric: Metric, target: float) -> Architecture:
+    """The full network with all widths narrowed alike, as large as the target allows.
+
+    Raises `ConstraintNotMet` where even the narrowest is too slow (the search can remove blocks,
+    the baseline cannot).
+    """
+    narrowed = [space.narrowed(scale) for scale in np.linspace(0.0, 1.0, 500)]
+    seconds = metric(narrowed)
+    within = np.flatnonzero(seconds <= target)
+    if not len(within):
+        raise ConstraintNotMet(
+            f"the narrowest uniform network takes {seconds_text(float(seconds.min()))}, more than "
+            f"{seconds_text(target)}, so that there is no baseline; choose a larger target"
+        )
+    return narrowed[int(within[np.argmax(seconds[within])])]
+
+
+def make_sampler(space: SearchSpace, rule: TrainingRule, rng: np.random.Generator) -> Sampler:
+    """The draws of a super-network's training, by the rule's name."""
+    samplers: dict[TrainingRule, Callable[[], Sampler]] = {
+        "ordered-dropout": lambda: OrderedDropout(space, rng),
+        "single-path": lambda: SinglePath(space, rng),
+        "sandwich": lambda: Sandwich(space, rng),
+    }
+    return samplers[rule]()
+
+
+def optimize(
+    space: SearchSpace,
+    evaluate: Evaluate,
+    metric: Metric,
+    target: float,
+    rng: np.random.Generator,
+    name: OptimizerName,
+    evaluations: int,
+) -> Iterator[Trial]:
+    """Run an optimiser by its name, with so many evaluations at most."""
+    if name == "evolution":
+        settings = EvolutionSettings(evaluations=evaluations)
+        return evolution(space, evaluate, metric, target, rng, settings)
+    if name == "random":
+        return random_search(
+            space, evaluate, metric, target, rng, RandomSettings(evaluations=evaluations)
+        )
+    preset = DEFAULT if name == "coordinate-descent" else SINGLE_LAYER
+    descent = replace(preset, evaluations=evaluations)
+    return coordinate_descent(space, evaluate, metric, target, rng, descent)
+
+
+def holdout_score(
+    supernet: SuperNetwork, holdout: Images
+) -> Callable[[Architecture], tuple[float, float]]:
+    """Accuracy and loss of a sub-network cut out of the super-network, on the search holdout."""
+
+    def score(architecture: Architecture) -> tuple[float, float]:
+        result = evaluate_on_batch_statistics(supernet.slice(architecture), holdout)
+        return result.accuracy, result.loss
+
+    return score
+
+
+def _supernet(
+    space: SearchSpace,
+    dataset: Dataset,
+    settings: SearchSettings,
+    folder: Path,
+    identity: dict[str, Any],
+    report: Report,
+) -> SuperNetwork:
+    supernet = SuperNetwork(space, torch.Generator().manual_seed(settings.seed))
+    rng = np.random.default_rng(settings.seed)
+    train_supernet(
+        supernet,
+        make_sampler(space, settings.training, rng),
+        dataset,
+        settings.supernet,
+        rng,
+        seed=settings.seed,
+        checkpoint=folder / "supernet.pt",
+        identity=identity,
+        report=report,
+    )
+    return supernet
+
+
+def _descend(
+    space: SearchSpace,
+    supernet: SuperNetwork,
+    dataset: Dataset,
+    metric: Metric,
+    target: float,
+    settings: SearchSettings,
+    folder: Path,
+    identity: dict[str, Any],
+    report: Report,
+) -> tuple[list[Trial], Architecture]:
+    """The trials in order, and the best architecture within the target."""
+    count = min(settings.holdout_images, len(dataset.holdout))
+    holdout = Images(dataset.holdout.images[:count], dataset.holdout.labels[:count])
+    score = holdout_score(supernet, holdout)
+    trials: list[Trial] = []
+    with History(folder, {"settings": json.dumps(identity, sort_keys=True)}) as history:
+        evaluator = Evaluator(space, score, metric, history)
+        rng = np.random.default_rng(settings.seed + 1)
+        for trial in optimize(
+            space, evaluator, metric, target, rng, settings.optimizer, settings.evaluations
+        ):
+            trials.append(trial)
+            done, total = evaluator.evaluations, settings.evaluations
+            detail = f"{seconds_text(trial.metric)} at {trial.accuracy:.1%}"
+            report(Progress("search", min(done, total), total, detail))
+    return trials, best_trial(trials, target).architecture
+
+
+def _final(
+    name: str,
+    space: SearchSpace,
+    architecture: Architecture,
+    dataset: Dataset,
+    settings: SearchSettings,
+    folder: Path,
+    report: Report,
+) -> NetworkModule:
+    """Train one network from scratch; finalists start from the same seed."""
+    generator = torch.Generator().manual_seed(settings.seed + 2)
+    module = NetworkModule(space.network(architecture), generator)
+    train_network(
+        module,
+        dataset,
+        settings.final,
+        seed=settings.seed + 2,
+        stage=f"train the {name} network",
+        checkpoint=folder / f"{name}.pt",
+        identity={"architecture": list(architecture), "recipe": asdict(settings.final)},
+        report=report,
+    )
+    return module
+
+
+def _right(module: NetworkModule, test: Images) -> str:
+    module.eval()
+    answers = predict(module, test).argmax(1)
+    return "".join("1" if right else "0" for right in (answers == test.labels).tolist())
+
+
+def _finalist(
+    network: Network,
+    architecture: Architecture,
+    exported: Exported,
+    tied: TiedMeasurement,
+    right: str,
+) -> Finalist:
+    return Finalist(
+        architecture=architecture,
+        predicted=tied.predicted,
+        seconds=tied.seconds,
+        anchor_ratio=tied.anchor_ratio,
+        measured=tied.measurement.median,
+        verdict=tied.measurement.verdict,
+        accuracy=right.count("1") / len(right),
+        exported_accuracy=exported.accuracy,
+        difference=exported.difference,
+        right=right,
+        macs=network.macs,
+        parameters=network.parameters,
+        peak_memory=network.peak_memory,
+        file=exported.path.name,
+        size=exported.size,
+    )
+
+
+def _identity(
+    space: SearchSpace, table: LookupTable, dataset: Dataset, settings: SearchSettings
+) -> dict[str, Any]:
+    """Everything that decides how a run goes; a folder belongs to one such set."""
+    return {
+        "space": space.name,
+        "full_network": network_key(space.network(space.full)),
+        "table": table.path.name,
+        "calibration": asdict(table.calibration),
+        "data": dataset.name,
+        "training_images": len(dataset.train),
+        "settings": asdict(settings),
+    }
