@@ -24,8 +24,8 @@ _HINTS = {
 class Process:
     """A child in a process group of its own, its pipes read and written without blocking.
 
-    What it wrote gathers in `stdout` and `stderr` (of that the last `stderr_kept` bytes, if given). Raises
-    `CommandFailed` where it cannot be started.
+    What it wrote gathers in `stdout` and `stderr`, of the latter only the last `stderr_kept` bytes
+    where that is given. Raises `CommandFailed` where it cannot be started.
     """
 
     def __init__(self, argv: Sequence[str], *, stdin: int, stderr_kept: int | None = None) -> None:

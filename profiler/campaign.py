@@ -18,6 +18,7 @@ from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged
 from .emit_tflite import emit
 from .layers import Network, NetworkBuilder
+from .progress import Progress, Report, silent
 from .run_litert import Model, Visit, WorkerSession
 from .schedule import PROBE_ROUND, Schedule, batches, next_round, repeats, visiting_order
 from .store import Store
@@ -26,23 +27,6 @@ MEMORY_CAP = 2 * 1024**3  # bytes of models that live on the board at once
 COMMIT_SECONDS = 1.0
 REFERENCE_KEY = "the reference model"
 REFERENCE_INTERVAL = 250  # the reference model is visited before so many others
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far long work has come: `done` of `total` units of `stage`, with a line of detail."""
-
-    stage: str
-    done: float
-    total: float
-    detail: str = ""
-
-
-Report = Callable[[Progress], None]
-
-
-def silent(progress: Progress) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True)

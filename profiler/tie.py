@@ -17,11 +17,12 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
-from .campaign import Report, Source, run_campaign, silent
+from .campaign import Source, run_campaign
 from .description import describe_network, network_key
 from .emit_tflite import emit
 from .layers import Network
 from .measurement import Measurement
+from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry
 from .table import Estimate, LookupTable, run_values

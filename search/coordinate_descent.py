@@ -28,6 +28,7 @@ from .moves import Mask, Moves
 from .space import Architecture, SearchSpace
 
 ROUNDING = 1e-9  # a fall counts as reached within this part of it
+PROPOSALS = 4  # for each sample that is wanted, since some repeat others or overshoot
 
 
 @dataclass(frozen=True)
@@ -154,25 +155,41 @@ def _samples(
     """The networks to score next: canonical, different, all with a smaller metric than `best`."""
     guided = settings.oversample > 1 and len(trials) >= settings.guide_after
     limit = settings.samples
-    rows = moves.repeat(best.architecture, limit * (settings.oversample if guided else 1))
+    wanted = limit * (settings.oversample if guided else 1)
+    rows, values = _proposals(moves, best, reduction, wanted * PROPOSALS, rng, settings)
+    for kept in _preferences(values, best.metric, reduction, target, settings):
+        if kept.any():
+            found = moves.canonical(rows[kept])
+            if settings.draw == "each":
+                return found
+            if guided and len(found) > limit:
+                found = found[:wanted]
+                chosen = most_promising(moves.space, list(trials.values()), found, limit)
+                found = [found[i] for i in chosen]
+            return found[:limit]
+    return [_smallest_reduction(moves, best, target, small, settings)]
+
+
+def _proposals(
+    moves: Moves,
+    best: Trial,
+    reduction: float,
+    count: int,
+    rng: np.random.Generator,
+    settings: DescentSettings,
+) -> tuple[Rows, Values]:
+    """Shrink `best` at random, or each coordinate once; rows and their metric."""
+    rows = moves.repeat(best.architecture, count)
     if settings.draw == "each":
         each = np.flatnonzero(moves.shrinkable(rows[:1])[0])
-        limit = len(each)
-        rows = rows[:1].repeat(limit, axis=0)
+        rows = moves.repeat(best.architecture, len(each))
     values = np.full(len(rows), best.metric)
     for step in range(settings.layers):
         drawn = moves.draw(moves.shrinkable(rows), rng)
         columns = each if settings.draw == "each" and step == 0 else drawn
         wanted = values - reduction / settings.layers * (1 - ROUNDING)
         rows, values = moves.shrink(rows, values, columns, wanted)
-    for kept in _preferences(values, best.metric, reduction, target, settings):
-        if kept.any():
-            found = moves.canonical(rows[kept])
-            if guided and len(found) > limit:
-                chosen = most_promising(moves.space, list(trials.values()), found, limit)
-                found = [found[i] for i in chosen]
-            return found[:limit]
-    return [_smallest_reduction(moves, best, target, small, settings)]
+    return rows, values
 
 
 def _preferences(

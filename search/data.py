@@ -206,7 +206,7 @@ def _shapes(wish: _Wish) -> Dataset:
         return _images(*shapes.draw(0, images, size=wish.height, seed=wish.seed, split=number))
 
     train, holdout, test = split(0, count), split(1, others), split(2, others)
-    augmentation = Augmentation(shift=wish.height // 16, flip=True)
+    augmentation = Augmentation(flip=True)  # their places are random already
     return Dataset("shapes", len(shapes.CLASSES), train, holdout, test, augmentation)
 
 

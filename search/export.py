@@ -14,6 +14,7 @@ from ..profiler.emit_tflite import emit
 from ..profiler.run_litert import Model, WorkerSession
 from .data import Images, normalise
 from .network_module import NetworkModule, to_network
+from .training import predict
 
 TOLERANCE = 1e-3  # of the largest output; float32 sums in another order differ by 1e-6 or so
 

@@ -21,10 +21,10 @@ import torch
 from ..devices.base import Device
 from ..devices.errors import ConstraintNotMet, InputError
 from ..devices.files import exclusive
-from ..profiler.campaign import Progress, Report, silent
 from ..profiler.description import network_key
 from ..profiler.layers import Network
 from ..profiler.measurement import seconds_text
+from ..profiler.progress import Progress, Report, silent
 from ..profiler.table import LookupTable
 from ..profiler.tie import TiedMeasurement, measure_tied
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
@@ -79,6 +79,17 @@ class SearchSettings:
                              f"{', '.join(get_args(OptimizerName))}")  # fmt: skip
         if self.evaluations < 2 or self.holdout_images < 2 or self.seed < 0:
             raise InputError("evaluations and holdout images are at least 2, the seed at least 0")
+
+
+def recipes(
+    supernet_steps: int | None = None, final_steps: int | None = None
+) -> tuple[Recipe, Recipe]:
+    """The recipes for the super-network and for the finalists, with other numbers of steps."""
+    defaults = SearchSettings()
+    return (
+        replace(defaults.supernet, steps=supernet_steps or defaults.supernet.steps),
+        replace(defaults.final, steps=final_steps or defaults.final.steps),
+    )
 
 
 def parse_target(text: str) -> tuple[float, bool]:

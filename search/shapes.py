@@ -8,8 +8,10 @@ is the target's outline together with its pattern: `OUTLINES[label // 3]`, `PATT
     class       0 triangle with stripes, 1 triangle with checks, ..., 11 star with rings
 
 Place, angle, size, colours and the pattern's period are random and say nothing about the class;
-the smaller objects have outlines and patterns of the same kinds. How hard it is was tuned such
-that a network's width matters; `docs/decisions.md` has the figures.
+the smaller objects have outlines and patterns of the same kinds. The constants were chosen such
+that a network's width matters. `mobilenetv3-32`, 20,000 images, 1000 steps of 64, AdamW at 0.008,
+one seed, no shifts: the full network reached 0.923 on 3000 test images, the one narrowed to a
+quarter 0.646. That is at equal steps: trained for longer, the narrow one goes on improving.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ PATTERNS = ("stripes", "checks", "rings")
 CLASSES = tuple(f"{outline} with {pattern}" for outline in OUTLINES for pattern in PATTERNS)
 
 DISTRACTORS = 2
-NOISE = 0.04  # standard deviation; white minus black is 1
-CONTRAST = 0.75  # between a pattern's two colours, before they are clipped; at most sqrt(3)
-TARGET_RADIUS = (0.28, 0.40)  # of the picture's side
+NOISE = 0.03  # standard deviation; white minus black is 1
+CONTRAST = 0.8  # between a pattern's two colours, before they are clipped; at most sqrt(3)
+TARGET_RADIUS = (0.30, 0.42)  # of the picture's side
 DISTRACTOR_RADIUS = (0.10, 0.19)
-PERIOD = (5.0, 7.0)  # of a pattern, in pixels of a picture of 32
+PERIOD = (5.0, 7.5)  # of a pattern, in pixels of a picture of 32
 SMALLEST = 16  # pixels of a side, below which outlines are lost
 CHUNK = 250  # pictures drawn from one stream of random numbers
 

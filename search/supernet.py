@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..devices.errors import DataError, SpaceError
-from .mobilenetv3 import Head, InvertedResidual, Stem
 from .network_module import NetworkModule, WeightedLayer, centre
 from .space import Architecture, SearchSpace, Stage
+from .stages import Head, InvertedResidual, Stem
 from .widths import Draw
 
 FindLayer = Callable[[str], WeightedLayer]

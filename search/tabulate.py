@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,18 @@ CHECKED_NETWORKS = 200
 
 
 def plan_table(
-    space: SearchSpace, *, calibration: int = 20, validation: int = 60, seed: int = 0
+    space: SearchSpace,
+    *,
+    options: Mapping[str, Any] | None = None,
+    calibration: int = 20,
+    validation: int = 60,
+    seed: int = 0,
 ) -> TablePlan:
     """What a table of `space` has to hold: all signatures, and random networks to calibrate with
-    and to judge by (disjoint). The same seed gives the same plan."""
+    and to judge by (disjoint). The same seed gives the same plan.
+
+    `options` are what the space was opened with besides its name, remembered in the table.
+    """
     rng = np.random.default_rng(seed)
     networks = _different_networks(space, calibration + validation, rng)
     layers = signatures(space, rng, [space.full, space.smallest])
@@ -26,7 +35,12 @@ def plan_table(
         tuple(layers.values()),
         tuple(networks[:calibration]),
         tuple(networks[calibration:]),
-        {"space": space.name, "coordinates": len(space.coordinates), "seed": seed},
+        {
+            "space": space.name,
+            "options": dict(options or {}),
+            "coordinates": len(space.coordinates),
+            "seed": seed,
+        },
     )
 
 
@@ -79,9 +93,7 @@ def _pairs(stage: Stage, inputs: list[Shape]) -> Iterator[tuple[Shape, Choice]]:
         yield inputs[number], tuple(choice)
 
 
-def _different_networks(
-    space: SearchSpace, count: int, rng: np.random.Generator
-) -> list[Network]:
+def _different_networks(space: SearchSpace, count: int, rng: np.random.Generator) -> list[Network]:
     """Random networks, no two of them equal (as many as the space has, if it is tiny)."""
     networks: dict[Architecture, Network] = {}
     for _ in range(100 * count):

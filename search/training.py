@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..devices.errors import DataError, RunFolderError
 from ..devices.files import write_atomically
-from ..profiler.campaign import Progress, Report, silent
+from ..profiler.progress import Progress, Report, silent
 from .data import Dataset, Images, batches, normalise
 from .network_module import NetworkModule
 from .supernet import SuperNetwork

@@ -10,8 +10,9 @@ import torch
 
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import FloatArray, Network, NetworkBuilder
-from boardfit.search.mobilenetv3 import Bypass, open_space
+from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule, WeightedLayer, to_network
+from boardfit.search.stages import Bypass
 from boardfit.search.supernet import SuperNetwork
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")

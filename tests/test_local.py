@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from types import FrameType
@@ -270,6 +271,28 @@ def test_of_many_words_the_last_are_kept(local: LocalTransport) -> None:
     with pytest.raises(DeviceLost, match="line 99999") as caught:
         channel.receive(timeout=30)
     assert len(str(caught.value)) < 2000
+
+
+def test_words_without_end_do_not_fill_the_memory(local: LocalTransport) -> None:
+    code = "import os\nfor _ in range(300): os.write(2, b'e' * 65536)"
+    tracemalloc.start()
+    try:
+        channel = local.open(python(code))
+        with pytest.raises(DeviceLost):
+            channel.receive(timeout=30)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000  # bytes, of 20 million written
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_process_is_asked_to_end_before_it_is_killed(
+    local: LocalTransport, tmp_path: Path
+) -> None:
+    script = f"trap \"echo asked > '{tmp_path}/note'; exit\" TERM; echo ready; sleep 60 & wait"
+    channel = local.open(["sh", "-c", script])
+    assert channel.receive(timeout=10) == b"ready"
+    channel.close()
+    assert (tmp_path / "note").read_text() == "asked\n"
 
 
 def test_a_process_that_closes_its_output_is_ended(local: LocalTransport) -> None:

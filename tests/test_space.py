@@ -15,15 +15,11 @@ from boardfit.search.mobilenetv3 import (
     LARGE,
     SMALL,
     SPACES,
-    Bypass,
-    Head,
-    InvertedResidual,
-    Residual,
-    Stem,
     open_space,
     reference,
 )
 from boardfit.search.space import Coordinate, SearchSpace
+from boardfit.search.stages import Bypass, Head, InvertedResidual, Residual, Stem
 
 NAMES = sorted(SPACES)
 BLOCK = InvertedResidual("block", 8, 8, 16, (3, 5), squeeze_excite=True, granule=4)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from boardfit.devices.errors import DataError, SpaceError
 from boardfit.profiler.layers import NetworkBuilder
-from boardfit.search.mobilenetv3 import Bypass, Head, InvertedResidual, Residual, Stem, open_space
+from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import WeightedLayer
 from boardfit.search.space import Choice, Coordinate, SearchSpace, Stage
+from boardfit.search.stages import Bypass, Head, InvertedResidual, Residual, Stem
 from boardfit.search.supernet import FindLayer, SuperNetwork, masked, reestimate, width_mask
 from boardfit.search.widths import (
     Draw,
@@ -386,6 +387,8 @@ def test_reestimated_statistics_are_the_average_over_the_batches() -> None:
     module = network.slice(network.space.narrowed(0.5))
     generator = torch.Generator().manual_seed(3)
     batches = [torch.randn(4, 3, 32, 32, generator=generator).double() for _ in range(3)]
+    module.train()(100 * batches[0])  # statistics of before, and a count of batches
+    module.eval()
     weights = [parameter.clone() for parameter in module.parameters()]
     reestimate(module, batches)
     stem = module.layer("stem.conv")

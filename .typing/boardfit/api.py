@@ -1,0 +1,1 @@
+../../boardfit/api.py

@@ -1,0 +1,99 @@
+"""What a person sees in the terminal: progress with time left, tables, and JSON for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from boardfit.profiler.progress import Progress as Step
+from boardfit.profiler.progress import Report
+
+LINE_SECONDS = 20.0  # between two lines where the output is no terminal
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Report]:
+    """Show the steps that are reported: bars in a terminal, a line now and then elsewhere."""
+    if not err.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[detail]}", table_column=None),
+    )
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(step: Step) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total, detail="")
+            bars.update(
+                tasks[step.stage], completed=step.done, total=step.total, detail=step.detail
+            )
+
+        yield report
+
+
+def _lines() -> Report:
+    last: dict[str, float] = {}
+    begun: dict[str, tuple[float, float]] = {}
+
+    def report(step: Step) -> None:
+        now = time.monotonic()
+        first = step.stage not in begun
+        begun.setdefault(step.stage, (now, step.done))
+        finished = step.done >= step.total
+        if not (first or finished or now - last[step.stage] > LINE_SECONDS):
+            return
+        if finished and last.get(step.stage) == float("inf"):
+            return
+        last[step.stage] = float("inf") if finished else now
+        start, done = begun[step.stage]
+        left = ""
+        if step.done > done and not finished:
+            seconds = (now - start) * (step.total - step.done) / (step.done - done)
+            left = f", {seconds:.0f} s left"
+        err.print(f"{step.stage}: {step.done / step.total:.0%}{left}  {step.detail}", markup=False)
+
+    return report
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
+    """Print rows as a table, or as JSON (a list of objects) for programs."""
+    if as_json:
+        print(json.dumps(list(rows), indent=1, default=str))
+        return
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    for name in rows[0] if rows else []:
+        numeric = all(isinstance(row[name], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(value) for value in row.values()))
+    out.print(table)
+
+
+def _plain(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+    return text.replace("[", r"\[")
