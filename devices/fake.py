@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from .base import LINE_LIMIT, Completed
 from .errors import CommandFailed, DeviceError, DeviceLost, DeviceTimeout, InputError
-from .transfer import open_source, write_whole
+from .files import open_source, write_whole
 
 FAKE_UNAME: Mapping[str, str] = MappingProxyType(
     {"-s": "Linux", "-r": "6.6.0-fake", "-m": "aarch64"}

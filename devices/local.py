@@ -20,9 +20,9 @@ from .errors import (
     InputError,
     InventoryError,
 )
+from .files import open_source, write_whole
 from .inventory import BoardEntry, xdg_folder
 from .process import Process, brief, fate
-from .transfer import open_source, write_whole
 
 _STDERR_KEPT = 8 * 1024  # bytes
 _STALLED_AFTER = 60.0  # seconds in which a process takes nothing of a line that is sent to it
@@ -31,6 +31,8 @@ _GRACE = 1.0  # seconds in which a process may end by itself, before each harshe
 
 def local_device(entry: BoardEntry) -> Device:
     """Reach this machine as the inventory's entry says: interpreter, workspace and core.
+
+    Without a core in the entry the worker is pinned to the last one that may be used.
 
     Raises `InventoryError` where the entry names a core that this process may not use.
     """
@@ -51,6 +53,8 @@ def local_device(entry: BoardEntry) -> Device:
                 "or `workspace` in boards.toml"
             )
         workspace = cache / "boardfit"
+    # Pinned even where nobody asked: a worker that wanders between cores is slow at random.
+    core = entry.core if entry.core is not None or usable is None else max(usable)
     transport = LocalTransport()
     return Device(
         name=entry.name,
@@ -59,7 +63,7 @@ def local_device(entry: BoardEntry) -> Device:
         description=describe(transport),
         python=entry.python or sys.executable,
         workspace=PurePosixPath(workspace),
-        core=entry.core,
+        core=core,
     )
 
 

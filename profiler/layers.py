@@ -39,9 +39,11 @@ Shape = tuple[int, ...]
 FloatArray = NDArray[np.float32]
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 ELEMENTWISE: frozenset[Operator] = frozenset({"relu", "relu6", "hard_swish", "logistic", "softmax"})
 WEIGHTED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "fully_connected"})
-FUSES_ACTIVATION: frozenset[Operator] = WEIGHTED | {"add", "mul"}
+BINARY: frozenset[Operator] = frozenset({"add", "mul"})
+FUSES_ACTIVATION: frozenset[Operator] = WEIGHTED | BINARY
 BYTES_PER_ELEMENT = 4  # float32, the only dtype so far
 
 
@@ -65,9 +67,19 @@ class Layer:
     def __post_init__(self) -> None:
         if self.op not in OPERATORS:
             raise ValueError(f"unknown operator {self.op!r}; known: {', '.join(OPERATORS)}")
+        expected = 2 if self.op in BINARY else 1
+        if len(self.inputs) != expected and not (self.op == "concatenation" and self.inputs):
+            raise ValueError(f"{self.op} cannot have {len(self.inputs)} inputs")
         for shape in (*self.inputs, self.output):
             if not shape or any(size < 1 for size in shape):
                 raise ValueError(f"{self.op}: the shape {shape} has no elements")
+        if min(self.kernel, self.stride) < 1 or self.offset < 0:
+            raise ValueError(
+                f"{self.op}: kernel {self.kernel} and stride {self.stride} must be 1 or more, "
+                f"offset {self.offset} 0 or more"
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}")
         if self.activation != "none" and self.op not in FUSES_ACTIVATION:
             raise ValueError(f"{self.op} cannot carry a fused {self.activation}")
 
@@ -227,7 +239,16 @@ class NetworkBuilder:
 
     def shape(self, tensor: int) -> Shape:
         """The shape of a tensor."""
+        if not 0 <= tensor < len(self._shapes):
+            raise ValueError(f"there is no tensor {tensor} yet")
         return self._shapes[tensor]
+
+    def _image(self, tensor: int) -> Shape:
+        """The shape of a tensor that must have height and width."""
+        shape = self.shape(tensor)
+        if len(shape) != 3:
+            raise ValueError(f"tensor {tensor} is {shape_text(shape)}, no height, width, channels")
+        return shape
 
     def build(self) -> Network:
         """The network written so far."""
@@ -246,11 +267,18 @@ class NetworkBuilder:
         name: str = "",
         batch_norm: bool = False,
     ) -> int:
-        shapes = tuple(self._shapes[tensor] for tensor in inputs)
+        shapes = tuple(self.shape(tensor) for tensor in inputs)
         layer = Layer(op, shapes, output, kernel, stride, activation, offset)
         self.nodes.append(Node(layer, tuple(inputs), name, batch_norm))
         self._shapes.append(output)
         return len(self._shapes) - 1
+
+    def _strided(self, x: int, stride: int) -> Shape:
+        """Height and width after a convolution with SAME padding."""
+        height, width, _ = self._image(x)
+        if stride < 1:
+            raise ValueError(f"the stride {stride} must be 1 or more")
+        return -(-height // stride), -(-width // stride)
 
     def conv_2d(
         self,
@@ -264,8 +292,7 @@ class NetworkBuilder:
         batch_norm: bool = False,
     ) -> int:
         """A convolution with bias and SAME padding."""
-        height, width, _ = self._shapes[x]
-        output = (-(-height // stride), -(-width // stride), filters)
+        output = (*self._strided(x, stride), filters)
         return self._append(
             "conv_2d",
             [x],
@@ -288,8 +315,7 @@ class NetworkBuilder:
         batch_norm: bool = False,
     ) -> int:
         """A depthwise convolution (one filter a channel) with bias and SAME padding."""
-        height, width, channels = self._shapes[x]
-        output = (-(-height // stride), -(-width // stride), channels)
+        output = (*self._strided(x, stride), self.shape(x)[-1])
         return self._append(
             "depthwise_conv_2d",
             [x],
@@ -305,48 +331,52 @@ class NetworkBuilder:
         self, x: int, units: int, *, activation: Activation = "none", name: str = ""
     ) -> int:
         """A matrix with bias, on a vector."""
+        if len(self.shape(x)) != 1:
+            raise ValueError(f"tensor {x} is {shape_text(self.shape(x))}, no vector")
         return self._append("fully_connected", [x], (units,), activation=activation, name=name)
 
     def add(self, x: int, y: int, *, activation: Activation = "none") -> int:
         """The sum of two tensors, broadcast."""
-        shape = np.broadcast_shapes(self._shapes[x], self._shapes[y])
+        shape = np.broadcast_shapes(self.shape(x), self.shape(y))
         return self._append("add", [x, y], shape, activation=activation)
 
     def mul(self, x: int, y: int, *, activation: Activation = "none") -> int:
         """The product of two tensors, broadcast (the scaling of squeeze-excite)."""
-        shape = np.broadcast_shapes(self._shapes[x], self._shapes[y])
+        shape = np.broadcast_shapes(self.shape(x), self.shape(y))
         return self._append("mul", [x, y], shape, activation=activation)
 
     def pad_channels(self, x: int, channels: int) -> int:
         """Append channels of zeros until there are `channels`."""
-        *space, have = self._shapes[x]
+        *space, have = self.shape(x)
         if channels < have:
             raise ValueError(f"cannot pad {have} channels to {channels}")
         return self._append("pad", [x], (*space, channels))
 
     def slice_channels(self, x: int, begin: int, end: int) -> int:
         """The channels `begin` to `end` (exclusive)."""
-        *space, have = self._shapes[x]
+        *space, have = self.shape(x)
         if not 0 <= begin < end <= have:
             raise ValueError(f"cannot take channels {begin} to {end} of {have}")
         return self._append("slice", [x], (*space, end - begin), offset=begin)
 
     def concatenation(self, tensors: Sequence[int]) -> int:
         """Tensors one behind the other along the channels."""
-        *space, _ = self._shapes[tensors[0]]
-        if any(list(self._shapes[tensor][:-1]) != space for tensor in tensors):
+        spaces = {self.shape(tensor)[:-1] for tensor in tensors}
+        if len(spaces) != 1:
             raise ValueError("concatenated tensors differ in more than their channels")
-        channels = sum(self._shapes[tensor][-1] for tensor in tensors)
-        return self._append("concatenation", tensors, (*space, channels))
+        channels = sum(self.shape(tensor)[-1] for tensor in tensors)
+        return self._append("concatenation", tensors, (*spaces.pop(), channels))
 
     def mean(self, x: int, *, keep_dimensions: bool = True) -> int:
         """The average over height and width, as `(1, 1, channels)` or `(channels,)`."""
-        channels = self._shapes[x][-1]
+        channels = self._image(x)[-1]
         return self._append("mean", [x], (1, 1, channels) if keep_dimensions else (channels,))
 
     def average_pool_2d(self, x: int, *, kernel: int = 2, stride: int = 2) -> int:
         """The average over windows, without padding."""
-        height, width, channels = self._shapes[x]
+        height, width, channels = self._image(x)
+        if stride < 1:
+            raise ValueError(f"the stride {stride} must be 1 or more")
         output = ((height - kernel) // stride + 1, (width - kernel) // stride + 1, channels)
         return self._append("average_pool_2d", [x], output, kernel=kernel, stride=stride)
 
@@ -354,14 +384,14 @@ class NetworkBuilder:
         """One of relu, relu6, hard_swish, logistic, softmax."""
         if op not in ELEMENTWISE:
             raise ValueError(f"{op} is not an elementwise operator")
-        return self._append(op, [x], self._shapes[x])
+        return self._append(op, [x], self.shape(x))
 
     def reshape(self, x: int, shape: Shape) -> int:
         """The same elements in another shape."""
-        if math.prod(shape) != math.prod(self._shapes[x]):
-            raise ValueError(f"cannot reshape {self._shapes[x]} to {shape}")
+        if math.prod(shape) != math.prod(self.shape(x)):
+            raise ValueError(f"cannot reshape {self.shape(x)} to {shape}")
         return self._append("reshape", [x], shape)
 
     def resize_bilinear(self, x: int, height: int, width: int) -> int:
         """Bilinear resizing with half-pixel centres."""
-        return self._append("resize_bilinear", [x], (height, width, self._shapes[x][-1]))
+        return self._append("resize_bilinear", [x], (height, width, self._image(x)[-1]))

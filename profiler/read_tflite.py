@@ -17,6 +17,7 @@ from ..devices.errors import ModelFileError
 from .tflite_format import BUILTIN_NAMES, IDENTIFIER, TENSOR_TYPES
 
 _MOST_ITEMS = 1_000_000  # tensors or operators; far above any real model
+_SHARING = 16  # how often a file's bytes may be read on average: lists can be shared, a little
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,12 @@ class ModelInfo:
 
 def read_model_file(path: Path) -> bytes:
     """Return a model file's bytes. Raises `ModelFileError` where it cannot be read."""
+    # A pipe would block for ever, /dev/zero would never end.
+    if not path.is_file():
+        what = "is not an ordinary file" if path.exists() else "does not exist"
+        raise ModelFileError(f"cannot read the model {path}: it {what}; check the path")
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        raise ModelFileError(f"there is no model file {path}; check the path") from None
     except OSError as error:
         raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error
 
@@ -97,11 +100,28 @@ class _Damaged(Exception):
     """Something in the file cannot be."""
 
 
+class _File:
+    """The bytes, and how many more items may be read from them.
+
+    A small file can name one long list a thousand times; reading it would take for ever.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._left = _SHARING * len(data)
+
+    def spend(self, items: int) -> None:
+        self._left -= items
+        if self._left < 0:
+            raise _Damaged("its lists overlap")
+
+
 class _Table:
     """A FlatBuffers table: fields found through its own list of offsets."""
 
-    def __init__(self, data: bytes, position: int) -> None:
-        self._data = data
+    def __init__(self, file: _File, position: int) -> None:
+        self._file = file
+        self._data = file.data
         self._position = position
         self._fields = position - self._unpack("<i", position)
         self._fields_size = self._unpack("<H", self._fields)
@@ -138,10 +158,12 @@ class _Table:
 
     def integers(self, field: int) -> tuple[int, ...]:
         begin, length = self._vector(field, 4)
+        self._file.spend(length)
         return struct.unpack_from(f"<{length}i", self._data, begin) if length else ()
 
     def text(self, field: int) -> str:
         begin, length = self._vector(field, 1)
+        self._file.spend(length)
         return self._data[begin : begin + length].decode(errors="replace")
 
     def length(self, field: int) -> int:
@@ -151,12 +173,13 @@ class _Table:
         begin, length = self._vector(field, 4)
         if length > _MOST_ITEMS:
             raise _Damaged(f"a list of {length} tables")
+        self._file.spend(length)
         places = range(begin, begin + 4 * length, 4)
-        return [_Table(self._data, place + self._unpack("<I", place)) for place in places]
+        return [_Table(self._file, place + self._unpack("<I", place)) for place in places]
 
 
 def _inspect(data: bytes) -> ModelInfo:
-    model = _Table(data, struct.unpack_from("<I", data, 0)[0])
+    model = _Table(_File(data), struct.unpack_from("<I", data, 0)[0])
     subgraphs = model.tables(2)
     if not subgraphs:
         raise _Damaged("it has no graph")

@@ -89,7 +89,7 @@ class WorkerSession:
         remote = self._device.workspace / PurePosixPath(f"worker-{content}.py")
         self._device.transport.push(WORKER_FILE, remote)
         argv = [self._device.python, str(remote), "--runtime", runtime, "--threads", str(threads)]
-        if self._device.core is not None:
+        if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]
         return self._device.transport.open(argv)
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from ..devices.fake import SimulatedClock
+from ..devices.fake import ProgramExit, SimulatedClock
 from .read_tflite import OperatorInfo, inspect
-from .worker import LitertRuntime, Worker
+from .worker import LitertRuntime, Worker, read_request
 
 SECONDS_PER_MAC = 1 / 8e9
 SECONDS_PER_BYTE = 1 / 6e9
 SECONDS_PER_OPERATOR = 0.8e-6
 CHANNEL_STEP = 8  # kernels work on vectors: a width of 9 costs as much as one of 16
+TICK = 2.0**-40  # seconds; whole ticks add up exactly, so no value depends on when it was taken
 
 
 def simulated_seconds(data: bytes) -> float:
@@ -32,8 +33,8 @@ def simulated_seconds(data: bytes) -> float:
 
 def _operator_seconds(operator: OperatorInfo) -> float:
     """A roofline: arithmetic or memory, whichever is slower, plus a constant."""
-    output = operator.outputs[0]
-    channels = output[-1]
+    output = operator.outputs[0] if operator.outputs else ()
+    channels = output[-1] if output else 1
     staircase = math.ceil(channels / CHANNEL_STEP) * CHANNEL_STEP / channels
     elements = sum(math.prod(shape) for shape in (*operator.inputs, output))
     macs = 0.0
@@ -62,9 +63,13 @@ class SimulatedRuntime:
         self.noise = noise
         self.round = 0
 
+    def pass_time(self, seconds: float) -> None:
+        """Let whole ticks pass, at least one."""
+        self.clock.advance(max(1, round(seconds / TICK)) * TICK)
+
     def load(self, data: bytes, threads: int) -> _SimulatedModel:
         """Read the model; 1 ms passes."""
-        self.clock.advance(1e-3)
+        self.pass_time(1e-3)
         return _SimulatedModel(self, data)
 
 
@@ -85,7 +90,7 @@ class _SimulatedModel:
             self._rng = np.random.default_rng([runtime.seed, self._digest, self._round])
             self._state = 1.4 if self._rng.random() < 0.1 else 1.0
         noise = 1.0 + runtime.noise * abs(self._rng.normal())
-        runtime.clock.advance(self._seconds * self._state * noise)
+        runtime.pass_time(self._seconds * self._state * noise)
 
     def predict(self, data: bytes) -> bytes:
         return LitertRuntime("auto").load(self._data, 1).predict(data)
@@ -103,9 +108,13 @@ class SimulatedWorker:
         yield _line(self._worker.hello())
 
     def handle(self, line: bytes) -> Iterator[bytes]:
-        """The answers to one request line."""
-        request = json.loads(line)
-        self._runtime.round = int(request.get("round", 0))
+        """The answers to one request line; ends where it asks for that."""
+        request = read_request(line)
+        if isinstance(request, dict):
+            if request.get("do") == "exit":
+                raise ProgramExit
+            if isinstance(request.get("round"), int):
+                self._runtime.round = request["round"]
         for answer in self._worker.answers(request):
             yield _line(answer)
 

@@ -194,6 +194,14 @@ class Worker:
         yield {"done": request["round"], "wall": clock() - begin, "inside": inside}
 
 
+def read_request(line: bytes) -> Any:
+    """The request that a line holds; one that is not JSON becomes a request nobody knows."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {"do": f"a line that is not JSON ({error})"}
+
+
 def conditions() -> Answer:
     """What the board says about its state just now; what it does not say is left out."""
     found = {"uptime": _number("/proc/uptime"), "load": _number("/proc/loadavg")}
@@ -251,10 +259,7 @@ def main() -> int:
     send(worker.hello())
     flush()
     for line in sys.stdin.buffer:
-        try:
-            request = json.loads(line)
-        except ValueError as error:
-            request = {"do": f"a line that is not JSON ({error})"}
+        request = read_request(line)
         if isinstance(request, dict) and request.get("do") == "exit":
             break
         for answer in worker.answers(request):

@@ -45,9 +45,11 @@ class DescentSettings:
 
     With `oversample` above 1 that many times more samples are proposed, and those are scored
     that a ridge regression on all networks scored so far predicts to be best, from `guide_after`
-    trials on. Once the target is met, swaps of widths at equal metric are tried, `polish_batch`
-    a time, until `evaluations` networks have been scored in all (`None`: no polish). A descent
-    that would need more than that is cut short by one step to the target.
+    trials on.
+
+    `evaluations` bounds the networks that are scored in all: a descent that would need more is cut
+    short by one step to the target. What is left when the target is met goes into swaps of widths
+    at equal metric, `polish_batch` a time (0: no polish; `evaluations=None`: neither).
     """
 
     samples: int = 14
@@ -64,11 +66,11 @@ class DescentSettings:
     polish_batch: int = 5
 
     def __post_init__(self) -> None:
-        counts = (self.samples, self.layers, self.oversample, self.polish_batch)
+        counts = (self.samples, self.layers, self.oversample, self.polish_batch + 1)
         if min(counts) < 1 or self.guide_after < 2 or (self.evaluations or 2) < 2:
             raise ValueError(
-                "samples, layers, oversample and polish_batch are at least 1, guide_after and "
-                "evaluations at least 2"
+                "samples, layers and oversample are at least 1, guide_after and evaluations at "
+                "least 2, polish_batch at least 0"
             )
         if not (0 < self.initial_reduction <= 1 and 0 < self.decay <= 1 and 0 <= self.floor <= 1):
             raise ValueError("initial_reduction, decay and floor are fractions")
@@ -85,6 +87,7 @@ PAPER = DescentSettings(
     criterion="accuracy",
     oversample=1,
     evaluations=None,
+    polish_batch=0,
 )
 """NetAdaptV2's settings for latency, as recalled (J = 200, L = 10, 3 %, 0.98)."""
 
@@ -98,6 +101,7 @@ SINGLE_LAYER = DescentSettings(
     criterion="accuracy",
     oversample=1,
     evaluations=None,
+    polish_batch=0,
 )
 """NetAdapt V1's coordinate descent: every coordinate is shrunk alone, the best of them is kept."""
 
@@ -138,7 +142,7 @@ def coordinate_descent(
         best = min(scored, key=lambda trial: rank(trial, settings.criterion))
         yield replace(best, origin="iterate")
         reduction *= settings.decay
-    if best.architecture != full and settings.evaluations is not None:
+    if best.architecture != full and settings.polish_batch and settings.evaluations is not None:
         yield from _polish(moves, evaluate, target, rng, settings, trials, settings.evaluations)
 
 

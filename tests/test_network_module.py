@@ -194,6 +194,16 @@ def test_folding_batch_normalisation_keeps_the_outputs() -> None:
         np.testing.assert_allclose(got / scale, expected / scale, atol=1e-5)
 
 
+def test_weights_stand_for_folded_batch_normalisation() -> None:
+    """Weights on a structure that still says batch_norm are not normalised a second time."""
+    space = open_space("mobilenetv3-32")
+    folded = to_network(randomised(space.network(space.narrowed(0.3))))
+    structure = space.network(space.narrowed(0.3))
+    image = random_image(32, 32, 3)
+    got = run(NetworkModule(structure.with_weights(folded.weights or {})).eval(), image)
+    np.testing.assert_array_equal(got, run(NetworkModule(folded).eval(), image))
+
+
 def test_folding_by_hand() -> None:
     builder = NetworkBuilder((1, 1, 1))
     builder.conv_2d(0, 1, name="a", batch_norm=True)

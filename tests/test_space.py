@@ -168,6 +168,12 @@ def test_the_number_of_output_channels(
                     assert node.layer.op != "concatenation" or len(node.inputs) > 1
 
 
+def test_a_quarter_is_squeezed_and_rounded_up() -> None:
+    block = replace(BLOCK, expansion=48)
+    assert [block.squeezed(width) for width in (4, 16, 20, 48)] == [4, 4, 8, 12]
+    assert replace(PLAIN, expansion=10).squeezed(10) == 4  # 2.5, in granules of 2
+
+
 def test_a_block_without_bypass_cannot_vanish() -> None:
     assert PLAIN.coordinates[0].values == (0, 2, 4, 6, 8)
     assert replace(PLAIN, bypass_cap=0).coordinates[0].values == (2, 4, 6, 8)

@@ -181,7 +181,9 @@ def everything(space: SearchSpace) -> Iterator[Architecture]:
         yield tuple(c.values[i] for c, i in zip(space.coordinates, index, strict=True))
 
 
-def direct(metric: CompiledMetric, prices: Toll, architectures: Sequence[Architecture]) -> list[float]:
+def direct(
+    metric: CompiledMetric, prices: Toll, architectures: Sequence[Architecture]
+) -> list[float]:
     """What the metric has to give: the sum over the layers of each network."""
     return [
         prices.constant + sum(map(prices.price, metric.space.network(a).layers))

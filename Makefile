@@ -1,0 +1,75 @@
+# `make quickstart` and `make test` do all of their own set-up; see README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Each test process gets one core; two PyTorch processes with two threads each only disturb another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: help quickstart test test-slow lint types wheel bench bench-table bench-search bench-start clean
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "boardfit needs Python 3.11 or newer; say: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.user: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV) (about a minute)"
+	$(PIP) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+## make quickstart     measure this machine, search, train, report: all of it in minutes
+quickstart: $(VENV)/.user
+	$(BIN)/boardfit quickstart
+
+## make test           every test but the slow ones
+test: $(VENV)/.dev chromium
+	$(PYTEST) -n 2
+
+## make test-slow      the tests that take minutes
+test-slow: $(VENV)/.dev chromium
+	$(PYTEST) -m slow
+
+## make lint           formatting, lints, types
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+## make wheel          build the wheel, and use it in a clean environment away from the tree
+wheel: $(VENV)/.dev
+	sh tests/use_wheel.sh $(abspath $(BIN))/python
+
+## make bench          the benchmarks that print the figures in docs/benchmarks.md
+bench: bench-start bench-table bench-search
+
+## make bench-table    how right a lookup table of this machine is
+bench-table: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_table.py
+
+## make bench-search   whether found networks keep their target (five searches)
+bench-search: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_search.py
+
+## make bench-start    how long `boardfit --help` takes
+bench-start: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_start.py
+
+# A browser for the tests that look at the report; without it they skip and say so.
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || command -v apt-get >/dev/null && ! command -v chromium >/dev/null \
+	  && { as=""; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	       $$as apt-get update -qq && $$as apt-get install -y -qq chromium >/dev/null; } \
+	  || true
+
+## make clean          remove what make made
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,289 @@
+"""Figures of a lookup table: how right it is, and what operators cost over their channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from ..devices.errors import MissingEntry
+from ..profiler.calibration import Validation
+from ..profiler.table import LookupTable
+from .blocks import Block, Legend, Missing, Plot
+from .frames import (
+    MILLISECONDS,
+    median_network,
+    percent_text,
+    references_frame,
+    time_by_kind,
+    time_text,
+    validation_frame,
+)
+from .plots import BLUE, FAINT, GREY, ORANGE, RED, SERIES, dots, label, line, style, unit_of
+from .sources import Journal
+
+MAPS = 3  # spatial sizes for which a map is drawn
+SMALLEST_MAP = 12  # entries; fewer make no map
+HEAT = "Viridis"
+
+
+def validation_plot(validation: Validation) -> Block:
+    """Predicted against measured latency of networks that the calibration has not seen."""
+    frame = validation_frame(validation)
+    unit = unit_of(frame[["measured_ms", "predicted_ms"]].to_numpy())
+    measured, predicted = frame["measured_ms"] * unit.per_ms, frame["predicted_ms"] * unit.per_ms
+    ends = np.array([0.0, 1.06 * max(measured.max(), predicted.max())])
+    traces = [_band(ends, 0.10, "rgba(128,128,128,0.13)"), _band(ends, 0.05, FAINT)]
+    traces.append(line(ends, ends, GREY, width=1, hoverinfo="skip"))
+    far = np.abs(frame["error_percent"]) > 10
+    hover = (
+        f"measured %{{x:.4g}} {unit.name}<br>predicted %{{y:.4g}} {unit.name}"
+        "<br>error %{customdata:+.1f} %<extra></extra>"
+    )
+    for chosen, color, symbol in ((~far, BLUE, "circle"), (far, RED, "diamond")):
+        traces.append(
+            dots(
+                measured[chosen], predicted[chosen], color, symbol=symbol, size=7,
+                customdata=frame["error_percent"][chosen], hovertemplate=hover,
+            )
+        )  # fmt: skip
+    legend = [
+        Legend("held-out network", BLUE, "dot", 3),
+        *([Legend("more than 10 % off", RED, "square", 4)] if far.any() else []),
+        Legend("predicted = measured", GREY, "line", 2),
+        Legend("± 5 % and ± 10 %", "rgba(128,128,128,0.4)", "square", 1),
+    ]
+    noise = validation.noise_floor
+    caption = (
+        f"{len(frame)} networks that the calibration has not seen. Mean error "
+        f"{percent_text(validation.mape)}, worst {percent_text(validation.worst)}. "
+    )
+    caption += (
+        "With a single run the measurement's own noise is not known."
+        if np.isnan(noise)
+        else f"Two runs of the measurement itself differ by {percent_text(noise)} on average: no "
+        "prediction can be better than that."
+    )
+    figure = style(
+        go.Figure(traces),
+        f"measured ({unit.name})",
+        f"predicted ({unit.name})",
+        x={"range": ends.tolist()},
+        y={"range": ends.tolist()},
+    )
+    return Plot("Predicted against measured", figure, caption, tuple(legend), height=400)
+
+
+def _band(ends: Any, limit: float, color: str) -> Any:
+    x = [ends[0], ends[1], ends[1], ends[0]]
+    y = [ends[0], ends[1] * (1 + limit), ends[1] * (1 - limit), ends[0]]
+    return go.Scatter(
+        x=x, y=y, mode="lines", line={"width": 0}, fill="toself", fillcolor=color, hoverinfo="skip"
+    )
+
+
+def errors_plot(validation: Validation) -> Block:
+    """The distribution of the relative errors on held-out networks."""
+    errors = validation.errors * 100
+    if len(errors) < 5:
+        return Missing("Errors", f"{len(errors)} held-out networks are too few for a distribution")
+    reach = max(12.0, float(np.ceil(np.abs(errors).max())))
+    counts, edges = np.histogram(errors, bins=np.arange(-reach, reach + 1, max(1.0, reach // 15)))
+    middle = (edges[:-1] + edges[1:]) / 2
+    colors = [RED if abs(value) > 10 else BLUE for value in middle]
+    bars = go.Bar(
+        x=middle, y=counts, width=np.diff(edges), marker={"color": colors, "opacity": 0.8},
+        hovertemplate="about %{x:+.1f} %: %{y} networks<extra></extra>",
+    )  # fmt: skip
+    figure = style(go.Figure([bars]), "error (%)", "networks", x={"ticksuffix": " "})
+    caption = "Left of zero the table predicts too little, right of it too much; red: beyond 10 %."
+    return Plot("Errors on held-out networks", figure, caption, height=400)
+
+
+def convolution_plots(operators: pd.DataFrame) -> list[Plot]:
+    """Heat maps of 1x1 convolutions over input and output channels, for the spatial sizes with
+    most entries, and cuts through them at fixed inputs, in which the staircase is visible."""
+    chosen = operators[
+        (operators["op"] == "conv_2d") & (operators["kernel"] == 1) & (operators["height"] > 1)
+    ]
+    plots = []
+    for height, width in _frequent_sizes(chosen):
+        group = chosen[(chosen["height"] == height) & (chosen["width"] == width)]
+        table = group.pivot_table(
+            index="input_channels", columns="output_channels", values="alone_ms", aggfunc="median"
+        )
+        if table.count().sum() < SMALLEST_MAP or min(table.shape) < 2:
+            continue
+        plots.append(_map(f"1×1 convolution on {height}×{width}", table))
+        plots.append(_cuts(f"… at fixed inputs, {height}×{width}", table))
+    return plots
+
+
+def _map(title: str, table: pd.DataFrame) -> Plot:
+    unit = unit_of(table.to_numpy()[table.notna().to_numpy()])
+    heat = go.Heatmap(
+        x=table.columns.to_numpy(),
+        y=table.index.to_numpy(),
+        z=table.to_numpy() * unit.per_ms,
+        colorscale=HEAT,
+        hoverongaps=False,
+        colorbar={"title": {"text": unit.name, "side": "top"}, "thickness": 10, "outlinewidth": 0,
+                  "xpad": 6, "nticks": 6},
+        hovertemplate="%{y} in, %{x} out: %{z:.4g} " + unit.name + "<extra></extra>",
+    )  # fmt: skip
+    figure = style(
+        go.Figure([heat]),
+        "output channels",
+        "input channels",
+        x={"showgrid": False},
+        y={"showgrid": False},
+    )
+    caption = (
+        "Time alone. Empty places are combinations that no network of the space has."
+        if table.isna().any().any()
+        else "Time alone."
+    )
+    return Plot(title, figure, caption, height=360)
+
+
+def _cuts(title: str, table: pd.DataFrame) -> Plot:
+    full = table.count(axis=1)
+    candidates = table.index[full >= full.max() * 0.9]
+    places = np.unique(np.linspace(0, len(candidates) - 1, min(4, len(candidates))).round())
+    rows = [candidates[int(place)] for place in places]
+    unit = unit_of(table.loc[rows].max().max())
+    traces, legend = [], []
+    for number, channels in enumerate(rows):
+        cut = table.loc[channels].dropna() * unit.per_ms
+        color = SERIES[number % len(SERIES)]
+        legend.append(Legend(f"{channels} in", color, "line", number))
+        hover = f"{channels} in, %{{x}} out: %{{y:.4g}} {unit.name}<extra></extra>"
+        traces.append(
+            line(cut.index, cut, color, mode="lines+markers", marker={"size": 4},
+                 hovertemplate=hover)
+        )  # fmt: skip
+    figure = style(
+        go.Figure(traces), "output channels", f"latency ({unit.name})", y={"rangemode": "tozero"}
+    )
+    caption = "Where a line is flat, more channels cost nothing; where it jumps, fewer pay."
+    return Plot(title, figure, caption, tuple(legend), height=360)
+
+
+def depthwise_plots(operators: pd.DataFrame) -> list[Plot]:
+    """Depthwise convolutions over channels, a line for each kernel and stride."""
+    chosen = operators[operators["op"] == "depthwise_conv_2d"]
+    plots = []
+    for height, width in _frequent_sizes(chosen):
+        group = chosen[(chosen["height"] == height) & (chosen["width"] == width)]
+        unit = unit_of(group["alone_ms"])
+        traces, legend = [], []
+        for (kernel, stride), part in group.groupby(["kernel", "stride"]):
+            cut = part.groupby("input_channels")["alone_ms"].median() * unit.per_ms
+            if len(cut) < 3:
+                continue
+            name = f"{kernel}×{kernel}" + (f", stride {stride}" if stride > 1 else "")
+            color = SERIES[len(traces) % len(SERIES)]
+            legend.append(Legend(name, color, "dash" if stride > 1 else "line", len(traces)))
+            traces.append(
+                line(
+                    cut.index, cut, color, dash="dot" if stride > 1 else "solid",
+                    mode="lines+markers", marker={"size": 4},
+                    hovertemplate=f"{name}, %{{x}} channels: %{{y:.4g}} {unit.name}<extra></extra>",
+                )
+            )  # fmt: skip
+        if not traces:
+            continue
+        title = f"Depthwise convolution on {height}×{width}"
+        figure = style(
+            go.Figure(traces), "channels", f"latency ({unit.name})", y={"rangemode": "tozero"}
+        )
+        plots.append(Plot(title, figure, "Time alone, by kernel.", tuple(legend)))
+    return plots
+
+
+def _frequent_sizes(operators: pd.DataFrame) -> list[tuple[int, int]]:
+    counts = operators.groupby(["height", "width"]).size().sort_values(ascending=False)
+    return [(int(height), int(width)) for height, width in counts.index[:MAPS]]
+
+
+def kinds_plot(table: LookupTable) -> Block:
+    """Where the time of a network of median size goes, by kind of operator."""
+    title = "Where the time goes"
+    network = median_network(table)
+    if network is None:
+        return Missing(title, "no whole networks were measured with this table")
+    try:
+        totals = time_by_kind(table, network)
+    except MissingEntry as error:
+        return Missing(title, f"the median network cannot be priced: {error}")
+    whole = sum(totals.values())
+    shares = {label(name): ms / whole * 100 for name, ms in totals.items() if ms > 0}
+    bars = go.Bar(
+        x=list(shares.values()),
+        y=list(shares),
+        orientation="h",
+        marker={"color": BLUE, "opacity": 0.85},
+        text=[f"{share:.0f} %" if share >= 1 else "< 1 %" for share in shares.values()],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+    )
+    figure = style(
+        go.Figure([bars]),
+        "share of the latency (%)",
+        "",
+        x={"range": [0, max(shares.values()) * 1.18]},
+        y={"autorange": "reversed", "nticks": 0, "dtick": 1},
+    )
+    caption = (
+        f"The network of median latency among those measured ({time_text(whole / MILLISECONDS)} "
+        "predicted), by kind of operator."
+    )
+    return Plot(title, figure, caption, height=110 + 24 * len(shares))
+
+
+def spread_plot(operators: pd.DataFrame) -> Block:
+    """How far the runs' values of one operator lie apart."""
+    title = "Spread between runs"
+    if len(operators) < 5 or operators["runs"].max() < 2:
+        return Missing(title, "it takes two runs and a few operators to show one")
+    spread = operators["spread_percent"].to_numpy(float)
+    end = max(float(np.quantile(spread, 0.99)), 1.0)
+    counts, edges = np.histogram(spread[spread <= end], bins=30)
+    bars = go.Bar(
+        x=(edges[:-1] + edges[1:]) / 2, y=counts, width=np.diff(edges),
+        marker={"color": BLUE, "opacity": 0.75},
+        hovertemplate="about %{x:.1f} %: %{y} operators<extra></extra>",
+    )  # fmt: skip
+    figure = style(go.Figure([bars]), "largest over smallest run (%)", "operators")
+    caption = (
+        f"Half of the operators repeat within {np.median(spread):.1f} %, nineteen of twenty within "
+        f"{np.quantile(spread, 0.95):.1f} %; the worst differs by {spread.max():.0f} %."
+    )
+    return Plot(title, figure, caption)
+
+
+def reference_plot(journal: Journal) -> Block:
+    """The reference model's time over the whole measurement: whether the board kept its speed."""
+    title = "Reference model over time"
+    frame = references_frame(journal)
+    if len(frame) < 3:
+        return Missing(title, "the reference model was visited fewer than three times")
+    unit = unit_of(frame["ms"])
+    traces, legend = [], []
+    for session, group in frame.groupby("session"):
+        name, color = f"session {session}", SERIES[len(traces) % len(SERIES)]
+        legend.append(Legend(name, color, "dot", len(traces)))
+        hover = f"{name}, visit %{{x}}: %{{y:.4g}} {unit.name}<extra></extra>"
+        traces.append(
+            dots(group["visit"], group["ms"] * unit.per_ms, color, size=5, hovertemplate=hover)
+        )
+    middle = float(frame["ms"].median()) * unit.per_ms
+    ends = [1, len(frame)]
+    traces.append(line(ends, [middle, middle], ORANGE, dash="dash", width=1.5, hoverinfo="skip"))
+    legend.append(Legend("median", ORANGE, "dash", len(traces) - 1))
+    figure = style(go.Figure(traces), "visit", f"latency ({unit.name})")
+    caption = "One fixed model is visited between all others; a steady board gives a level row."
+    return Plot(title, figure, caption, tuple(legend))

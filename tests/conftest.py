@@ -1,0 +1,22 @@
+"""What all tests share: threads, a place of their own, and how a missing program is told."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def missing(what: str, remedy: str) -> None:
+    """Skip a test that needs something this machine lacks; where nothing may be skipped, fail."""
+    message = f"needs {what}; {remedy}"
+    if os.environ.get("BOARDFIT_NO_SKIP"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own configuration and cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("BOARDFIT_BOARDS", raising=False)

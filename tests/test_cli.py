@@ -1,0 +1,176 @@
+"""The command line as a person or a script uses it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from boardfit.profiler.campaign import reference_network
+from boardfit.profiler.emit_tflite import emit
+from boardfit.profiler.table import LookupTable
+
+COMMANDS = [
+    ["devices"],
+    ["devices", "list"],
+    ["profile"],
+    ["table"],
+    ["table", "show"],
+    ["table", "export"],
+    ["search"],
+    ["report"],
+    ["quickstart"],
+]
+TINY = ["--set", 'plan="tiny"']
+
+
+def run(
+    arguments: Sequence[str | Path], folder: Path, *, code: int = 0, timeout: float = 240.0
+) -> subprocess.CompletedProcess[str]:
+    """Run boardfit in a folder; check its exit code, and that no user ever sees a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "boardfit", *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "reference.tflite"
+    path.write_bytes(emit(reference_network()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table of the small space on the fake board, by the command that users type."""
+    path = tmp_path_factory.mktemp("tables") / "fake.boardfit"
+    run(["profile", "--device", "fake", "--space", "mobilenetv3-32", "--out", path], path.parent)
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_and_stands_in_the_docs(command: list[str], tmp_path: Path) -> None:
+    text = run([*command, "--help"], tmp_path).stdout
+    assert "Usage:" in text
+    assert len(text.splitlines()) > 5
+    docs = (Path(__file__).parent.parent / "docs/commands.md").read_text()
+    assert f"boardfit {' '.join(command)}" in docs
+
+
+def test_help_lists_the_exit_codes(tmp_path: Path) -> None:
+    words = " ".join(run(["--help"], tmp_path).stdout.split())
+    for meaning in ("2 usage", "3 no such device", "4 measurement not", "5 constraint not met"):
+        assert meaning in words
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom boardfit.cli import main\nsys.argv = ['boardfit', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pandas', 'plotly', 'numpy', 'scipy', 'sklearn', 'jinja2'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "LOADED []" in done.stdout
+
+
+def test_the_python_face_imports_nothing_until_it_is_used(tmp_path: Path) -> None:
+    program = "import sys, boardfit; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_can_be_had() -> None:
+    import boardfit
+
+    assert all(getattr(boardfit, name) is not None for name in boardfit.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = boardfit.nonsense
+
+
+def test_devices_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
+    assert "local" in run(["devices"], tmp_path).stdout
+    rows = json.loads(run(["devices", "list", "--json"], tmp_path).stdout)
+    assert [row["name"] for row in rows] == ["local", "fake"]
+
+
+def test_a_model_is_measured_on_this_machine(model: Path, tmp_path: Path) -> None:
+    done = run(["profile", "--device", "local", "--budget", "1", "--json", model], tmp_path)
+    (row,) = json.loads(done.stdout)
+    assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
+    assert row["operators"] == 3
+    assert row["verdict"] in {"steady", "noisy", "drifting", "partial"}
+
+
+def test_a_profile_is_kept_and_goes_on(model: Path, tmp_path: Path) -> None:
+    arguments = ["profile", "--device", "fake", "--out", "kept.boardfit", "--json", model]
+    first = json.loads(run(arguments, tmp_path).stdout)
+    assert json.loads(run(arguments, tmp_path).stdout) == first
+
+
+def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
+    words = " ".join(run(["table", "show", table], tmp_path).stdout.split())
+    assert "60 networks that it has not seen" in words
+    (row,) = json.loads(run(["table", "show", "--json", table], tmp_path).stdout)
+    assert row["within_10_%"] == 100
+    operators = json.loads(run(["table", "show", "--operators", "--json", table], tmp_path).stdout)
+    assert len(operators) == row["operators"] == len(LookupTable.open(table).operators)
+    run(["table", "export", table, "out.csv"], tmp_path)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == row["operators"] + 1
+    assert "out.xyz" in run(["table", "export", table, "out.xyz"], tmp_path, code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["profile"], 2, "either a .tflite file or --space"),
+        (["profile", "missing.tflite"], 2, "there is no model file missing.tflite"),
+        (["profile", "--nonsense"], 2, "No such option"),
+        (["profile", "--device", "pi5", "x.tflite"], 3, "pi5"),
+        (["profile", "--space", "mobilenetv3-23", "--device", "fake"], 2, "mobilenetv3-32"),
+        (["profile", "--space", "mobilenetv3-32", "--set", "size"], 2, "NAME=VALUE"),
+        (["table", "show", "missing.boardfit"], 2, "there is no table missing.boardfit"),
+        (["report", "missing"], 2, "missing"),
+        (["search", "--latency", "fast"], 2, "is not a latency"),
+        (["search", "--data", "imagenet"], 2, "no data set is called"),
+        (["search", "--optimizer", "magic"], 2, "no optimizer is called"),
+        (["devices", "--boards", "missing.toml"], 2, "missing.toml"),
+    ],
+)
+def test_mistakes_end_in_one_sentence_and_the_documented_code(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
+    assert words in run(arguments, tmp_path, code=code).stderr
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "letter.tflite").write_text("Dear board,")
+    done = run(["profile", "--device", "local", "letter.tflite"], tmp_path, code=2)
+    assert "letter.tflite is not a TFLite model" in done.stderr
+
+
+def test_a_target_that_no_network_meets_says_what_can_be_reached(
+    table: Path, tmp_path: Path
+) -> None:
+    done = run(
+        ["search", "--device", "fake", "--table", table, "--latency", "1us", "--data", "shapes:200"],
+        tmp_path,
+        code=5,
+    )
+    assert "the smallest takes" in done.stderr

@@ -1,0 +1,408 @@
+"""One contract for every optimiser, and what each promises beyond it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from boardfit.devices.errors import ConstraintNotMet
+from boardfit.search import metrics
+from boardfit.search.coordinate_descent import (
+    DEFAULT,
+    PAPER,
+    SINGLE_LAYER,
+    DescentSettings,
+    coordinate_descent,
+)
+from boardfit.search.evaluation import Evaluator, History, Trial, best_trial
+from boardfit.search.evolution import EvolutionSettings, evolution
+from boardfit.search.guide import fit, most_promising
+from boardfit.search.moves import Moves, gates, relevant
+from boardfit.search.random_search import RandomSettings, random_search
+from boardfit.search.space import Architecture, SearchSpace
+
+from .toy_space import Objective, Toll, everything, tiny_space, toy_space
+
+SPACE = toy_space()
+METRIC = metrics.latency(SPACE, Toll())
+FULL = float(METRIC([SPACE.full])[0])
+SMALLEST = float(METRIC([SPACE.smallest])[0])
+
+Optimizer = Callable[..., Iterator[Trial]]
+OPTIMIZERS: dict[str, tuple[Optimizer, Any]] = {
+    "descent": (coordinate_descent, replace(DEFAULT, evaluations=60)),
+    "descent without guide": (coordinate_descent, replace(DEFAULT, evaluations=60, oversample=1)),
+    "descent as in the paper": (coordinate_descent, replace(PAPER, samples=5)),
+    "single layer": (coordinate_descent, SINGLE_LAYER),
+    "single layer with a budget": (coordinate_descent, replace(SINGLE_LAYER, evaluations=60)),
+    "evolution": (evolution, EvolutionSettings(evaluations=60)),
+    "guided evolution": (evolution, EvolutionSettings(evaluations=60, oversample=4)),
+    "random": (random_search, RandomSettings(evaluations=60)),
+    "guided random": (random_search, RandomSettings(evaluations=60, oversample=4)),
+}
+
+
+@pytest.fixture(params=OPTIMIZERS, ids=str)
+def optimizer(request: pytest.FixtureRequest) -> tuple[Optimizer, Any]:
+    return OPTIMIZERS[request.param]
+
+
+def run(
+    optimizer: tuple[Optimizer, Any],
+    target: float,
+    seed: int,
+    history: History | None = None,
+    space: SearchSpace = SPACE,
+    metric: metrics.Metric = METRIC,
+) -> tuple[list[Trial], Evaluator, Objective]:
+    function, settings = optimizer
+    objective = Objective(space, seed)
+    evaluate = Evaluator(space, objective, metric, history)
+    rng = np.random.default_rng(seed)
+    trials = list(function(space, evaluate, metric, target, rng, settings))
+    return trials, evaluate, objective
+
+
+# The contract
+
+
+@pytest.mark.parametrize("share", [0.07, 0.3, 0.7])
+def test_the_best_trial_is_within_the_target(
+    optimizer: tuple[Optimizer, Any], share: float
+) -> None:
+    trials, evaluate, objective = run(optimizer, share * FULL, 0)
+    assert best_trial(trials, share * FULL).metric <= share * FULL
+    for trial in trials:
+        SPACE.check(trial.architecture)
+        assert trial.architecture == SPACE.canonical(trial.architecture)
+        assert trial.metric == pytest.approx(METRIC([trial.architecture])[0], rel=1e-12)
+    assert objective.calls == evaluate.evaluations
+    assert {t.architecture for t in trials} == {t.architecture for t in evaluate.trials}
+    if (limit := optimizer[1].evaluations) is not None:
+        assert evaluate.evaluations <= limit
+        if share > 0.1:  # below, too few networks are left
+            assert evaluate.evaluations == limit or optimizer[1] in UNPOLISHED
+
+
+UNPOLISHED = [replace(SINGLE_LAYER, evaluations=60)]
+
+
+def test_the_seed_decides_everything(optimizer: tuple[Optimizer, Any]) -> None:
+    first, *_ = run(optimizer, 0.4 * FULL, 3)
+    again, *_ = run(optimizer, 0.4 * FULL, 3)
+    assert first == again
+
+
+def test_a_target_above_the_full_network_returns_it(optimizer: tuple[Optimizer, Any]) -> None:
+    trials, _, objective = run(optimizer, FULL, 0)
+    assert [trial.architecture for trial in trials] == [SPACE.full]
+    assert objective.calls == 1
+
+
+def test_an_unreachable_target_is_refused_before_anything_is_scored(
+    optimizer: tuple[Optimizer, Any],
+) -> None:
+    function, settings = optimizer
+    objective = Objective(SPACE, 0)
+    evaluate = Evaluator(SPACE, objective, METRIC)
+    rng = np.random.default_rng(0)
+    least = re.escape(f"{SMALLEST:.6g}")
+    with pytest.raises(ConstraintNotMet, match=f"smallest value found is {least}"):
+        list(function(SPACE, evaluate, METRIC, 0.99 * SMALLEST, rng, settings))
+    assert objective.calls == 0
+
+
+def test_the_smallest_network_alone_can_meet_the_target(optimizer: tuple[Optimizer, Any]) -> None:
+    trials, *_ = run(optimizer, SMALLEST, 0)
+    assert best_trial(trials, SMALLEST).metric == SMALLEST
+
+
+def test_a_run_cut_off_anywhere_is_replayed_without_new_scores(
+    optimizer: tuple[Optimizer, Any], tmp_path: Path
+) -> None:
+    function, settings = optimizer
+    target = 0.5 * FULL
+    with History(tmp_path / "whole", {}) as history:
+        whole, evaluate, _ = run(optimizer, target, 1, history)
+    cut = evaluate.evaluations // 2
+    with History(tmp_path / "cut", {}) as history:
+        unfinished = Evaluator(SPACE, Objective(SPACE, 1), METRIC, history)
+        search = function(SPACE, unfinished, METRIC, target, np.random.default_rng(1), settings)
+        while unfinished.evaluations < cut:
+            next(search)
+        done = unfinished.evaluations
+    with History(tmp_path / "cut", {}) as history:
+        resumed, _, objective = run(optimizer, target, 1, history)
+    assert resumed == whole
+    assert objective.calls == evaluate.evaluations - done
+    with History(tmp_path / "cut", {}) as history:
+        assert run(optimizer, target, 1, history)[2].calls == 0
+
+
+@given(
+    name=st.sampled_from(sorted(OPTIMIZERS)),
+    prices=st.lists(st.integers(1, 30), min_size=32, max_size=32),
+    share=st.floats(0.0, 1.0),
+    seed=st.integers(0, 5),
+)
+@hypothesis_settings(deadline=None, max_examples=150)
+def test_any_staircase_ends_within_any_reachable_target(
+    name: str, prices: list[int], share: float, seed: int
+) -> None:
+    """Prices that rise and fall with the width as they like, where local moves get stuck."""
+    space = tiny_space()
+
+    def price(layer: Any) -> float:
+        return float(prices[(layer.inputs[0][-1] * 5 + layer.output[-1] * 7) % 32])
+
+    metric = metrics.CompiledMetric(space, price)
+    known = metric(list(everything(space)))
+    target = float(known.min() + share * (known.max() - known.min()))
+    try:
+        trials, *_ = run(OPTIMIZERS[name], target, seed, space=space, metric=metric)
+    except ConstraintNotMet:
+        with pytest.raises(ConstraintNotMet):  # lowering one by one cannot find it either
+            metrics.reachable(space, metric, target)
+        return
+    assert best_trial(trials, target).metric <= target
+
+
+# Coordinate descent
+
+
+def test_single_layer_descent_follows_the_trajectory_worked_out_by_hand() -> None:
+    """MACs = 4 a + a b + 2 b; loss = (4 - a) + 3 (4 - b); target 20, reduction 25 % = 10.
+
+    From (4, 4) = 40: a must fall by 10 at 8 each: (2, 4) = 24, loss 2; b by 10 at 6 each:
+    (4, 2) = 28, loss 6. (2, 4) is better. The gap is 4: a to (1, 4) = 16, loss 3; b at 4 each
+    to (2, 3) = 18, loss 5. Both meet the target, (1, 4) is better.
+    """
+    space = tiny_space()
+    metric = metrics.macs(space)
+
+    def score(architecture: Architecture) -> tuple[float, float]:
+        loss = (4.0 - architecture[0]) + 3.0 * (4.0 - architecture[2])
+        return -loss, loss
+
+    evaluate = Evaluator(space, score, metric)
+    settings = replace(SINGLE_LAYER, initial_reduction=0.25, decay=1.0)
+    rng = np.random.default_rng(0)
+    trials = list(coordinate_descent(space, evaluate, metric, 20.0, rng, settings))
+    assert [(t.architecture[0], t.architecture[2], t.metric, t.origin) for t in trials] == [
+        (4, 4, 40.0, "iterate"),
+        (2, 4, 24.0, "sample"),
+        (4, 2, 28.0, "sample"),
+        (2, 4, 24.0, "iterate"),
+        (1, 4, 16.0, "sample"),
+        (2, 3, 18.0, "sample"),
+        (1, 4, 16.0, "iterate"),
+    ]
+
+
+def test_iterates_are_a_falling_trade_off_curve_from_the_full_network() -> None:
+    settings = replace(PAPER, samples=10, initial_reduction=0.05)
+    trials, *_ = run((coordinate_descent, settings), 0.3 * FULL, 0)
+    curve = [t for t in trials if t.origin == "iterate"]
+    assert curve[0].architecture == SPACE.full
+    assert all(b.metric < a.metric for a, b in itertools.pairwise(curve))
+    assert 0.9 * 0.3 * FULL <= curve[-1].metric <= 0.3 * FULL
+    falls = [a.metric - b.metric for a, b in itertools.pairwise(curve[:4])]
+    for number, fall in enumerate(falls):
+        assert 0.5 <= fall / (0.05 * FULL * 0.98**number) <= 1.6 + 1e-9
+
+
+def test_each_iterate_is_the_best_of_its_samples() -> None:
+    settings = replace(PAPER, samples=10, initial_reduction=0.1)
+    trials, *_ = run((coordinate_descent, settings), 0.4 * FULL, 2)
+    samples: list[Trial] = []
+    for trial in trials[1:]:
+        if trial.origin == "sample":
+            samples.append(trial)
+        else:
+            assert trial.accuracy == max(t.accuracy for t in samples)
+            assert len({t.architecture for t in samples}) == len(samples) <= 10
+            samples = []
+
+
+def test_the_polish_never_makes_it_worse_and_stays_within_the_band() -> None:
+    trials, *_ = run((coordinate_descent, DEFAULT), 0.4 * FULL, 1)
+    reached = next(t for t in trials if t.origin == "iterate" and t.metric <= 0.4 * FULL)
+    polished = [t for t in trials if t.origin == "polish"]
+    assert len(polished) > 10
+    assert all(0.9 * 0.4 * FULL <= t.metric <= 0.4 * FULL for t in polished)
+    assert best_trial(trials, 0.4 * FULL).loss < reached.loss
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"samples": 0},
+        {"layers": 0},
+        {"oversample": 0},
+        {"evaluations": 1},
+        {"guide_after": 1},
+        {"polish_batch": -1},
+        {"initial_reduction": 0.0},
+        {"decay": 1.5},
+        {"floor": 1.1},
+        {"acceptance": (1.1, 1.6)},
+        {"acceptance": (0.5, 0.9)},
+    ],
+    ids=str,
+)
+def test_impossible_descents_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least|fractions|acceptance"):
+        DescentSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"evaluations": 0}, {"population": 0}, {"tournament": 25}, {"floor": -0.1}], ids=str
+)
+def test_impossible_evolutions_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least|tournament|floor"):
+        EvolutionSettings(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"evaluations": 0}, {"attempts": 0}, {"floor": 2.0}], ids=str)
+def test_impossible_random_searches_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="at least|floor"):
+        RandomSettings(**wrong)
+
+
+# Quality: medians over ten objectives, at equal numbers of evaluations
+
+
+def median_loss(optimizer: tuple[Optimizer, Any], share: float = 0.3) -> float:
+    losses = []
+    for seed in range(10):
+        trials, evaluate, _ = run(optimizer, share * FULL, seed)
+        assert evaluate.evaluations == 120
+        losses.append(best_trial(trials, share * FULL).loss)
+    return float(np.median(losses))
+
+
+def test_descent_beats_evolution_beats_random_at_equal_evaluations() -> None:
+    descent = median_loss((coordinate_descent, DEFAULT))
+    evolved = median_loss((evolution, EvolutionSettings()))
+    drawn = median_loss((random_search, RandomSettings()))
+    assert descent < 0.9 * evolved < 0.9 * drawn
+
+
+def test_the_guide_improves_evolution_and_random_search() -> None:
+    for plain in ((evolution, EvolutionSettings()), (random_search, RandomSettings())):
+        guided = (plain[0], replace(plain[1], oversample=6))
+        assert median_loss(guided, 0.5) < median_loss(plain, 0.5)
+
+
+def test_descent_comes_near_the_known_optimum() -> None:
+    """Six coordinates, every network enumerated: the best of all is known."""
+    space = toy_space(2)
+    space = SearchSpace("small", (16, 16, 3), 4, (*space.stages[:2], space.stages[-1]))
+    metric = metrics.latency(space, Toll())
+    known = list(everything(space))
+    values = metric(known)
+    target = 0.5 * float(metric([space.full])[0])
+    ratios = []
+    for seed in range(10):
+        objective = Objective(space, seed)
+        best = min(objective.loss(known[i]) for i in np.flatnonzero(values <= target))
+        settings = replace(DEFAULT, evaluations=60)
+        trials, *_ = run((coordinate_descent, settings), target, seed, space=space, metric=metric)
+        ratios.append(best_trial(trials, target).loss / best)
+    assert np.median(ratios) < 1.02
+    assert max(ratios) < 1.3
+
+
+# Guide
+
+
+def test_the_guide_orders_networks_it_has_not_seen() -> None:
+    rng = np.random.default_rng(0)
+    objective = Objective(SPACE, 0)
+    evaluate = Evaluator(SPACE, objective, METRIC)
+    seen = evaluate([SPACE.random(rng) for _ in range(80)])
+    unseen = [SPACE.random(rng) for _ in range(200)]
+    predicted = fit(SPACE, seen).predict(unseen)
+    true = np.array([objective.loss(a) for a in unseen])
+    assert np.corrcoef(predicted, true)[0, 1] > 0.9
+    order = most_promising(SPACE, seen, unseen, 10)
+    assert len(order) == 10
+    assert true[order].mean() < np.quantile(true, 0.2)
+    assert (np.diff(predicted[order]) >= 0).all()
+
+
+def test_a_guide_of_equal_networks_predicts_their_mean() -> None:
+    trials = [Trial(i, SPACE.full, 0.5, float(i), 1.0, "sample") for i in range(3)]
+    assert fit(SPACE, trials).predict([SPACE.full, SPACE.smallest]).tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match="two trials"):
+        fit(SPACE, trials[:1])
+
+
+# Moves
+
+
+def test_a_removed_blocks_other_coordinates_decide_nothing() -> None:
+    rows = np.array([SPACE.full, SPACE.full])
+    rows[1, 2] = 0
+    assert SPACE.coordinates[2].name == "a0.filters"
+    expected = np.ones(rows.shape, bool)
+    expected[1, [3, 4]] = False
+    assert (relevant(rows, gates(SPACE)) == expected).all()
+
+
+@given(seed=st.integers(0, 10_000), fall=st.floats(0.0, 0.2))
+@hypothesis_settings(deadline=None, max_examples=60)
+def test_shrinking_takes_the_first_smaller_value_that_falls_far_enough(
+    seed: int, fall: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    start = SPACE.random(rng)
+    moves = Moves(SPACE, METRIC)
+    rows = moves.repeat(start, len(start))
+    before = METRIC(rows)
+    shrunk, after = moves.shrink(rows, before, np.arange(len(start)), before - fall * FULL)
+    np.testing.assert_array_equal(after, METRIC(shrunk))
+    for column, coordinate in enumerate(SPACE.coordinates):
+        options = [v for v in reversed(coordinate.values) if v < start[column]]
+        prices = [METRIC([(*start[:column], v, *start[column + 1 :])])[0] for v in options]
+        enough = [
+            v
+            for v, p in zip(options, prices, strict=True)
+            if p <= before[column] - fall * FULL and p < before[column]
+        ]
+        lower = [p for p in prices if p < before[column]]
+        if enough:
+            expected = enough[0]
+        elif lower:
+            expected = options[prices.index(min(lower))]
+        else:
+            expected = start[column]
+        assert shrunk[column, column] == expected
+
+
+@given(seed=st.integers(0, 10_000), share=st.floats(0.1, 0.9))
+@hypothesis_settings(deadline=None, max_examples=40)
+def test_swaps_and_settling_stay_within_the_target(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    moves = Moves(SPACE, METRIC)
+    target = share * FULL
+    small = metrics.reachable(SPACE, METRIC, target)
+    drawn = metrics.as_rows(SPACE, [SPACE.random(rng) for _ in range(10)])
+    settled, values = moves.settle(drawn, target, 0.9 * target, small, rng)
+    np.testing.assert_array_equal(values, METRIC(settled))
+    assert (values <= target).all()
+    assert (values >= 0.9 * target).mean() > 0.5
+    swapped, values = moves.swap(settled, target, rng)
+    np.testing.assert_array_equal(values, METRIC(swapped))
+    for row in metrics.as_architectures(swapped):
+        SPACE.check(row)
