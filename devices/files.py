@@ -40,12 +40,7 @@ def write_whole(source: BinaryIO, target: Path) -> None:
     where the disk is full or the place cannot be written; nothing is left behind then.
     """
     with storage_errors(target):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as reason:
-            raise StorageError(
-                f"cannot write {target}: {reason.filename} is a file, not a folder"
-            ) from reason
+        _make_folder_of(target)
         # Short and independent of the target's name, which may be as long as a name can be.
         temporary = target.with_name(f".boardfit-{secrets.token_hex(8)}")
         try:
@@ -57,6 +52,15 @@ def write_whole(source: BinaryIO, target: Path) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as reason:
+        raise StorageError(
+            f"cannot write {path}: {reason.filename} is a file, not a folder"
+        ) from reason
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -71,7 +75,7 @@ def exclusive(path: Path) -> Iterator[None]:
     Raises `InUse` where another process holds it.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder_of(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
@@ -82,8 +86,12 @@ def exclusive(path: Path) -> Iterator[None]:
                 f"another boardfit (process {holder}) works on {path.name.removesuffix('.lock')}; "
                 "wait for it to end, or end it, and run the same command again"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
+        with storage_errors(path):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,12 +30,22 @@ _OVERHEAD_BYTES = 300_000  # of an interpreter, beyond weights and activations
 @dataclass(frozen=True)
 class TablePlan:
     """What a table needs: every layer to be priced, networks to calibrate with and others to
-    judge by, and what it is for (`provenance`: JSON values)."""
+    judge by, and what it is for (`provenance`: JSON values).
+
+    Raises ValueError where a network has a layer that is not to be priced.
+    """
 
     layers: tuple[Layer, ...]
     calibration: tuple[Network, ...]
     validation: tuple[Network, ...]
     provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        priced = {layer.signature for layer in self.layers}
+        for network in (*self.calibration, *self.validation):
+            for layer in network.layers:
+                if layer.signature not in priced:
+                    raise ValueError(f"a network needs {layer.signature!r}, which is not planned")
 
     def entries(self) -> list[Entry]:
         """One entry for each signature and each network, in a fixed order."""
@@ -99,17 +110,18 @@ def begin_or_continue(
 
     Raises `TableFileError` where it was begun with other entries or another `document`.
     """
+    # Through JSON, so that a document that was read back equals one that was just made.
+    document = json.loads(json.dumps(document))
     if path is None or not path.exists():
         store = Store.create(path)
-        store.begin(entries, document)
-        return store
-    store = Store.open(path, write=True)
+    else:
+        store = Store.open(path, write=True)
     try:
         found = store.document("plan")
-        if found is None:  # killed between making the file and filling it
+        if found is None:  # just made, or killed between making the file and filling it
             store.begin(entries, document)
-        elif found != document or [e.key for e in store.entries().values()] != [
-            e.key for e in entries
+        elif found != document or [(e.key, e.role) for e in store.entries().values()] != [
+            (e.key, e.role) for e in entries
         ]:
             changed = [
                 name

@@ -74,8 +74,11 @@ class Validation:
     runs: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        if not len(self.predicted) == len(self.measured) == len(self.runs) > 0:
+        shapes = (self.predicted.shape, self.measured.shape, self.runs.shape[:1])
+        if len(set(shapes)) > 1 or self.predicted.size == 0 or self.runs.ndim != 2:
             raise ValueError("a validation needs networks, each predicted and measured")
+        if not (self.measured > 0).all() or not (self.runs > 0).all():
+            raise ValueError("a network was measured to take no time")
 
     @property
     def errors(self) -> NDArray[np.float64]:
@@ -98,12 +101,10 @@ class Validation:
 
     @property
     def spearman(self) -> float:
-        """The rank correlation of predicted and measured."""
-        if len(self.measured) < 2:
+        """The rank correlation of predicted and measured; NaN where all of either are equal."""
+        predicted, measured = _ranks(self.predicted), _ranks(self.measured)
+        if np.ptp(predicted) == 0 or np.ptp(measured) == 0:
             return math.nan
-        predicted, measured = (
-            np.argsort(np.argsort(values)) for values in (self.predicted, self.measured)
-        )
         return float(np.corrcoef(predicted, measured)[0, 1])
 
     @property
@@ -123,6 +124,13 @@ class Validation:
     def margin(self) -> float:
         """The relative error that 95 % of the networks stay within."""
         return float(np.quantile(np.abs(self.errors), 0.95))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The place of each value in their order; equal ones share the mean of their places."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(count) - (count - 1) / 2)[place]
+    return ranks
 
 
 def fit(

@@ -36,7 +36,7 @@ def read_layer(content: Mapping[str, Any]) -> Layer:
             content["activation"],
             int(content["offset"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(f"a layer in the table cannot be read ({error!r})") from error
 
 
@@ -58,7 +58,7 @@ def read_network(content: Mapping[str, Any]) -> Network:
             for node in content["nodes"]
         )
         return Network(tuple(int(size) for size in content["input"]), nodes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(f"a network in the table cannot be read ({error!r})") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 from ..devices.errors import BoardfitError, InputError
@@ -20,7 +21,8 @@ def export_table(table: LookupTable, out: Path) -> int:
     if out.suffix == ".csv":
         data = frame.to_csv(index=False).encode()
     elif out.suffix == ".json":
-        data = frame.to_json(orient="records", indent=1).encode()
+        # pandas would round to ten decimal places, of a microsecond to four digits.
+        data = json.dumps(frame.to_dict(orient="records"), indent=1).encode()
     elif out.suffix == ".parquet":
         buffer = io.BytesIO()
         try:

@@ -76,7 +76,7 @@ class Layer:
         if min(self.kernel, self.stride) < 1 or self.offset < 0:
             raise ValueError(
                 f"{self.op}: kernel {self.kernel} and stride {self.stride} must be 1 or more, "
-                f"offset {self.offset} 0 or more"
+                f"the offset {self.offset} 0 or more"
             )
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}")

@@ -28,7 +28,7 @@ ADVICE: dict[Verdict, str] = {
 def seconds_text(seconds: float) -> str:
     """A time as people read it: `1.23 s`, `1.23 ms` or `123 us`, three digits."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= scale:
+        if seconds >= 0.9995 * scale:  # three digits would round it up to a thousand of the next
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds * 1e6:.3g} us"
 
@@ -112,7 +112,9 @@ class Measurement:
         """Whether the numbers can be believed; `ADVICE` says what to do where not."""
         if len(np.unique(self.run)) < self.planned_runs:
             return "partial"
-        if abs(self.drift) > 0.10 and abs(self.drift) > 2 * self.median.half_width:
+        # Thirds differ by noise alone: by 2.4 standard errors of the median as one standard
+        # deviation. Three half-widths (5.9 standard errors) are met by chance once in sixty times.
+        if abs(self.drift) > max(0.10, 3 * self.median.half_width):
             return "drifting"
         if self.median.half_width > 0.05 or self.spread_between_runs > 0.10:
             return "noisy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +53,7 @@ def profile_model(
     data = read_model_file(path)
     model = inspect(data, source=str(path))
     entry = Entry(f"model {model.digest[:16]}", "model", {"name": path.name})
-    document = {"kind": "profile", "schedule": asdict(schedule), "model": _described(model)}
+    document = {"kind": "profile", "schedule": asdict(schedule), "model": asdict(model)}
     source = Source(emit=lambda: data, memory=4 * len(data))
     with begin_or_continue(out, [entry], document) as store:
         run_campaign(
@@ -72,7 +71,8 @@ def profile_model(
 def open_profile(path: Path) -> ModelProfile:
     """Read what `profile_model` kept in a file.
 
-    Raises `TableFileError` where the file is missing, foreign, damaged, or not finished.
+    What was interrupted between two runs has the verdict "partial". Raises `TableFileError`
+    where the file is missing, foreign, damaged, or nothing has been measured yet.
     """
     with Store.open(path) as store:
         return _profile(store)
@@ -92,17 +92,11 @@ def _profile(store: Store) -> ModelProfile:
             found,
             store.conditions() or {},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(
             f"{store.path} is not finished, or damaged ({error}); run `boardfit profile` with the "
             "same --out again"
         ) from error
-
-
-def _described(model: ModelInfo) -> dict[str, Any]:
-    # Through JSON, so that a plan that was read back equals one that was just made.
-    described: dict[str, Any] = json.loads(json.dumps(asdict(model)))
-    return described
 
 
 def _read_model(content: Mapping[str, Any]) -> ModelInfo:

@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Channel, Device
-from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError
+from ..devices.errors import DeviceLost, DeviceTimeout, WorkerError
 from .layers import FloatArray
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
+_LARGEST = 1e300  # of any number that a worker may say
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 
 
@@ -162,12 +163,16 @@ class WorkerSession:
         answer = self._answer()
         self._expect(answer, "done", "cannot finish the round")
         try:
-            yield Round(float(answer["wall"]), float(answer["inside"]))
+            wall, inside = _numbers([answer["wall"], answer["inside"]])
         except (KeyError, TypeError, ValueError):
             raise self._foreign(json.dumps(answer)) from None
+        yield Round(wall, inside)
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
-        """Run a loaded model on images `[n, ...]` one by one; return its outputs `[n, ...]`."""
+        """Run a loaded model on images `[n, ...]` one by one; return its outputs `[n, values]`.
+
+        There must be at least one image. Raises `WorkerError` where the runtime refuses them.
+        """
         outputs: list[FloatArray] = []
         for begin in range(0, len(images), batch):
             group = np.ascontiguousarray(images[begin : begin + batch], np.float32)
@@ -175,9 +180,13 @@ class WorkerSession:
             self._send({"do": "predict", "model": key, "inputs": inputs})
             answer = self._answer()
             self._expect(answer, "outputs", f"cannot run {key}")
-            outputs += [
-                np.frombuffer(base64.b64decode(text), np.float32) for text in answer["outputs"]
-            ]
+            try:
+                texts = list(answer["outputs"])
+                outputs += [np.frombuffer(base64.b64decode(text), np.float32) for text in texts]
+                if len(texts) != len(group) or len({len(output) for output in outputs}) != 1:
+                    raise ValueError("as many outputs as images, all of one size, were expected")
+            except (TypeError, ValueError):
+                raise self._foreign(json.dumps(answer)) from None
         return np.stack(outputs)
 
     def conditions(self) -> dict[str, float]:
@@ -185,7 +194,11 @@ class WorkerSession:
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")
-        return dict(answer["conditions"])
+        try:
+            found = dict(answer["conditions"])
+            return dict(zip(map(str, found), _numbers(found.values()), strict=True))
+        except (TypeError, ValueError):
+            raise self._foreign(json.dumps(answer)) from None
 
     def _send(self, request: dict[str, Any]) -> None:
         self._channel.send(json.dumps(request).encode())
@@ -201,38 +214,51 @@ class WorkerSession:
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
-            raise self._foreign(line[:200].decode(errors="replace")) from None
+            raise self._foreign(line.decode(errors="replace")) from None
         if not isinstance(answer, dict):
-            raise self._foreign(line[:200].decode(errors="replace"))
+            raise self._foreign(line.decode(errors="replace"))
         return answer
 
     def _expect(self, answer: dict[str, Any], field: str, what: str) -> None:
         if "error" in answer:
             raise WorkerError(f"{what} on {self._device.name}: {answer['error']}")
         if field not in answer:
-            raise self._foreign(json.dumps(answer)[:200])
+            raise self._foreign(json.dumps(answer))
 
     def _visit(
         self, answer: dict[str, Any], key: str, repeats: int, warmup: int, samples: int
     ) -> Visit:
         try:
+            (at,) = _numbers([answer["at"]])
             visit = Visit(
-                str(answer["visit"]),
-                float(answer["at"]),
-                tuple(float(value) for value in answer["warmup"]),
-                tuple(float(value) for value in answer["seconds"]),
+                answer["visit"],
+                at,
+                _numbers(answer["warmup"]),
+                _numbers(answer["seconds"]),
                 repeats,
             )
         except (KeyError, TypeError, ValueError):
-            raise self._foreign(json.dumps(answer)[:200]) from None
-        values = np.array(visit.seconds)
+            raise self._foreign(json.dumps(answer)) from None
         complete = (len(visit.warmup), len(visit.seconds)) == (warmup, samples)
-        if visit.key != key or not complete or not (np.isfinite(values) & (values >= 0)).all():
-            raise self._foreign(json.dumps(answer)[:200])
+        # No inference takes no time: a zero would be a clock that stands still.
+        if visit.key != key or not complete or min(0, *visit.warmup) < 0 or min(visit.seconds) <= 0:
+            raise self._foreign(json.dumps(answer))
         return visit
 
-    def _foreign(self, line: str) -> DeviceError | WorkerError:
+    def _foreign(self, line: str) -> WorkerError:
         return WorkerError(
-            f"the worker on {self._device.name} broke its protocol with the line {line!r}; what "
-            "was measured is kept: run the same command again to go on"
+            f"the worker on {self._device.name} broke its protocol with the line {line[:200]!r}; "
+            "what was measured is kept: run the same command again to go on"
         )
+
+
+def _numbers(values: Iterable[object]) -> tuple[float, ...]:
+    """Finite numbers from JSON. Raises ValueError or TypeError where one is something else."""
+    found = []
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{value!r} is not a number")
+        if not abs(value) <= _LARGEST:  # also not NaN
+            raise ValueError(f"{value!r} is not a finite number")
+        found.append(float(value))
+    return tuple(found)

@@ -40,9 +40,12 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.runs, self.minimum_rounds, self.samples, self.warmup)
+        counts = (self.runs, self.minimum_rounds, self.samples, self.warmup, self.warmup_visits)
         if min(counts) < 1 or self.maximum_rounds < self.minimum_rounds:
-            raise ValueError("runs, rounds, samples and warm-up must be 1 or more")
+            raise ValueError(
+                "runs, rounds, samples, warm-up and its visits must be 1 or more, and the maximum "
+                "of rounds no smaller than the minimum"
+            )
         if not 0 < self.precision < 1 or self.sample_seconds <= 0 or self.budget_seconds <= 0:
             raise ValueError("precision lies between 0 and 1, seconds above 0")
 

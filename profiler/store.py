@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.conditions import mismatch
-from ..devices.errors import ConditionsChanged, TableFileError, storage_errors
+from ..devices.errors import ConditionsChanged, InUse, TableFileError, storage_errors
 from ..devices.files import exclusive
 from .run_litert import Visit
 from .schedule import PROBE_ROUND
@@ -30,7 +31,10 @@ from .schedule import PROBE_ROUND
 APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
 VERSION = 1
 
-_SCHEMA = """
+_SCHEMA = f"""
+BEGIN;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
 CREATE TABLE documents (name TEXT PRIMARY KEY, content TEXT NOT NULL);
 CREATE TABLE entries (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, role TEXT NOT NULL, content TEXT NOT NULL);
@@ -39,9 +43,12 @@ CREATE TABLE sessions (
 CREATE TABLE evidence (session INTEGER NOT NULL REFERENCES sessions, content TEXT NOT NULL);
 CREATE TABLE samples (
     entry INTEGER NOT NULL REFERENCES entries, run INTEGER NOT NULL, round INTEGER NOT NULL,
-    number INTEGER NOT NULL, warmup INTEGER NOT NULL, session INTEGER NOT NULL REFERENCES sessions,
+    number INTEGER NOT NULL,
+    warmup INTEGER NOT NULL,  -- 0: counts, 1: warm-up inference, 2: sample of the probe round
+    session INTEGER NOT NULL REFERENCES sessions,
     at REAL NOT NULL, repeats INTEGER NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (entry, run, round, number)) WITHOUT ROWID;
+COMMIT;
 """
 
 
@@ -84,46 +91,45 @@ class Store:
     def create(cls, path: Path | None) -> Store:
         """Make an empty file, or one in memory where `path` is None.
 
-        Raises `StorageError`, or `InUse` where another process writes it.
+        Raises `StorageError`, `InUse` where another process writes it, and `TableFileError` where
+        there is one already.
         """
         lock = contextlib.ExitStack()
-        if path is not None:
-            lock.enter_context(exclusive(path.with_name(path.name + ".lock")))
+        if path is None:
+            connection = sqlite3.connect(":memory:", isolation_level=None)
+            connection.executescript(_SCHEMA)
+            return cls(connection, Path(":memory:"), lock, True)
+        lock.enter_context(exclusive(_lock_of(path)))
         try:
-            with storage_errors(path or Path(":memory:")):
-                connection = sqlite3.connect(path or ":memory:", isolation_level=None)
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(
-                    f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-                    f"PRAGMA user_version = {VERSION}; COMMIT"
-                )
+            if path.exists():
+                raise TableFileError(f"{path} exists; give another path, or remove it")
+            _write_empty(path)
+            connection = _reach(path, write=True)
         except BaseException:
             lock.close()
             raise
-        return cls(connection, path or Path(":memory:"), lock, True)
+        return cls(connection, path, lock, True)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> Store:
         """Open a file that exists.
 
-        Raises `TableFileError` where it is missing, foreign, damaged, or of another version, and
-        `InUse` where it is to be written and another process does so.
+        Raises `TableFileError` where it is missing, foreign, damaged, or of another version,
+        `InUse` where it is to be written and another process does so, and `StorageError` where it
+        cannot be written.
         """
         if not path.is_file():
             raise TableFileError(
                 f"there is no table {path}; build one with `boardfit profile --space NAME`"
             )
+        if not os.access(path, os.R_OK):
+            raise TableFileError(f"cannot read {path}; ask whom it belongs to")
         lock = contextlib.ExitStack()
         if write:
-            lock.enter_context(exclusive(path.with_name(path.name + ".lock")))
-        connection: sqlite3.Connection | None = None
+            lock.enter_context(exclusive(_lock_of(path)))
         try:
-            with _damage(path):
-                connection = _connect(path, write)
-                _check(connection, path)
+            connection = _reach(path, write)
         except BaseException:
-            if connection is not None:
-                connection.close()
             lock.close()
             raise
         return cls(connection, path, lock, write)
@@ -226,7 +232,7 @@ class Store:
         probe = int(round_number == PROBE_ROUND)
         for entry, visit in visits:
             values = [(1, 1, seconds) for seconds in visit.warmup]
-            values += [(probe, visit.repeats, seconds) for seconds in visit.seconds]
+            values += [(2 * probe, visit.repeats, seconds) for seconds in visit.seconds]
             rows += [
                 (entry, run, round_number, i, warmup, session, visit.at, repeats, seconds)
                 for i, (warmup, repeats, seconds) in enumerate(values)
@@ -247,18 +253,23 @@ class Store:
         """
         rows = self._all(
             "SELECT entry, run, round, MIN(seconds) FROM samples "
-            "WHERE (warmup = 0 OR (:probes AND round = :probe AND number > 0)) "
+            "WHERE (warmup = 0 OR (:probes AND warmup = 2)) "
             "AND (:run IS NULL OR run = :run) "
             "GROUP BY entry, run, round ORDER BY entry, run, round",
-            {"run": run, "probes": probes, "probe": PROBE_ROUND},
+            {"run": run, "probes": probes},
         )
         columns = list(zip(*rows, strict=True)) if rows else [(), (), (), ()]
-        return Visits(
-            np.array(columns[0], np.int64),
-            np.array(columns[1], np.int64),
-            np.array(columns[2], np.int64),
-            np.array(columns[3], np.float64),
-        )
+        try:  # a column of SQLite takes any type
+            entry, number, round_number = (np.array(column, np.int64) for column in columns[:3])
+            seconds = np.array(columns[3], np.float64)
+            if not ((seconds > 0) & np.isfinite(seconds)).all():
+                raise ValueError("it took no time")
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TableFileError(
+                f"{self.path} is damaged: a sample in it cannot be read ({error}); build it "
+                "again, or restore a copy"
+            ) from error
+        return Visits(entry, number, round_number, seconds)
 
     def board_seconds(self, run: int, round_number: int) -> float:
         """Seconds that the board has spent in inferences before this round of this run."""
@@ -304,7 +315,7 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with storage_errors(self.path), _damage(self.path):
+        with _damage(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -313,6 +324,38 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already
                     self._connection.execute("ROLLBACK")
                 raise
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _write_empty(path: Path) -> None:
+    """Make a file that holds nothing yet; a killed process leaves none that is half made."""
+    temporary = path.with_name(path.name + ".new")
+    with storage_errors(path):
+        try:
+            temporary.unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as fresh:
+                fresh.execute("PRAGMA journal_mode = MEMORY")  # no side file that could stay
+                fresh.executescript(_SCHEMA)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _reach(path: Path, write: bool) -> sqlite3.Connection:
+    """Connect to a file and check that it is ours and whole."""
+    connection: sqlite3.Connection | None = None
+    try:
+        with _damage(path):
+            connection = _connect(path, write)
+            _check(connection, path)
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+    return connection
 
 
 def _connect(path: Path, write: bool) -> sqlite3.Connection:
@@ -347,14 +390,16 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextlib.contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a damaged file into `TableFileError`."""
+    """Turn what SQLite says of a file into `StorageError`, `InUse`, or `TableFileError`."""
     try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error) or "no such column" in str(error):
-            raise TableFileError(f"{path} is incomplete ({error}); build it again") from error
-        raise
+        with storage_errors(path):
+            yield
     except (sqlite3.DatabaseError, OverflowError) as error:
+        if "database is locked" in str(error):
+            raise InUse(
+                f"another program holds {path}; wait for it to end, or end it, and run the same "
+                "command again"
+            ) from error
         raise TableFileError(
             f"{path} is not a table of boardfit's, or a damaged one ({error}); build it again, "
             "or restore a copy"

@@ -101,17 +101,16 @@ class LookupTable:
             entries = store.entries()
             conditions = store.conditions() or {}
         try:
-            calibration = Calibration(**result["calibration"])
+            calibration = read_calibration(result["calibration"])
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            provenance = dict(plan["provenance"])
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise TableFileError(
                 f"{path} is damaged: its result cannot be read ({error!r}); run the command that "
                 "builds it again"
             ) from error
-        return cls(
-            path, operators, networks, calibration, validation, plan["provenance"], conditions
-        )
+        return cls(path, operators, networks, calibration, validation, provenance, conditions)
 
     @property
     def constant(self) -> float:
@@ -228,6 +227,17 @@ def describe_result(calibration: Calibration, validation: Validation | None) -> 
             "runs": validation.runs.tolist(),
         },
     }
+
+
+def read_calibration(content: Mapping[str, Any]) -> Calibration:
+    """The inverse of `describe_result` for the calibration."""
+    factors = {str(name): float(factor) for name, factor in content["factors"].items()}
+    return Calibration(
+        float(content["constant"]),
+        float(content["per_operator"]),
+        float(content["per_cold_byte"]),
+        factors,
+    )
 
 
 def read_validation(content: Mapping[str, Any] | None) -> Validation | None:

@@ -67,6 +67,8 @@ def measure_tied(
     `ConditionsChanged` where the board is not in the state in which the table was measured,
     `MeasurementError` where the table has no anchors, `MissingEntry` where it lacks a price.
     """
+    if anchors < 1:
+        raise ValueError("at least one anchor ties a measurement to a table")
     schedule = schedule or TIE_SCHEDULE
     predicted = {name: table.latency(network) for name, network in networks.items()}
     known = {

@@ -170,8 +170,7 @@ class Worker:
         clock = self._clock
         warmup, samples = int(request["warmup"]), int(request["samples"])
         begin, inside = clock(), 0.0
-        gc.collect()
-        gc.disable()
+        gc.disable()  # a collection would land in somebody's sample
         try:
             for model_id, repeats in request["visits"]:
                 invoke = self._models[model_id].invoke

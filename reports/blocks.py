@@ -24,7 +24,7 @@ class Legend:
 
     name: str
     color: str
-    shape: Literal["dot", "ring", "star", "square", "line", "dash", "cross"]
+    shape: Literal["dot", "ring", "star", "square", "diamond", "line", "dash"]
     number: int
 
 
@@ -34,7 +34,7 @@ class Plot:
 
     title: str
     figure: go.Figure
-    caption: str
+    caption: str = ""
     legend: tuple[Legend, ...] = ()
     height: int = 340
     wide: bool = False
@@ -110,11 +110,12 @@ Block = Plot | Missing | Grid | Bars | Drawing
 
 @dataclass(frozen=True)
 class Part:
-    """A headed part of a section."""
+    """A headed part of a section; `narrow` blocks stand three in a row where there is room."""
 
     title: str
     blocks: tuple[Block, ...]
     text: str = ""
+    narrow: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,4 +139,3 @@ def grid(title: str, frame: pd.DataFrame, caption: str = "") -> Grid:
 def plots_or_reason(title: str, plots: Sequence[Plot], reason: str) -> tuple[Block, ...]:
     """The plots, or where there are none a sentence that says why."""
     return tuple(plots) or (Missing(title, reason),)
-

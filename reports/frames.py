@@ -25,11 +25,12 @@ NETWORK_ITSELF = "network itself"  # what the calibration's constant is called i
 
 
 def time_text(seconds: float) -> str:
-    """A time as people read it, three digits: `1.23 s`, `12.3 ms` or `123 µs`."""
+    """A time as people read it, three digits: `1.23 s`, `12.3 ms`, `123 µs`; from two minutes on
+    `12 min 49 s` or `3 h 5 min`."""
     if not seconds:
         return "0 s"
-    for scale, unit in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")):
-        if float(f"{abs(seconds) / scale:.3g}") < 1000:
+    for scale, unit, end in ((1e-6, "µs", 1000), (1e-3, "ms", 1000), (1.0, "s", 120)):
+        if float(f"{abs(seconds) / scale:.3g}") < end:
             return f"{three_digits(seconds / scale)} {unit}"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -48,6 +49,11 @@ def three_digits(value: float) -> str:
 def percent_text(share: float, digits: int = 1) -> str:
     """A share as per cent, e.g. `12.3 %`."""
     return "unknown" if math.isnan(share) else f"{share * 100:.{digits}f} %"
+
+
+def size_text(*sizes: int) -> str:
+    """Sizes along several axes, e.g. `16 x 16` written with a multiplication sign."""
+    return "\N{MULTIPLICATION SIGN}".join(str(size) for size in sizes)
 
 
 def count_text(count: float) -> str:

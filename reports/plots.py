@@ -7,6 +7,8 @@ text that wraps (`blocks.Legend`). Colours are readable on light and dark ground
 from __future__ import annotations
 
 import html
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +52,12 @@ def label(text: str) -> str:
     return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
+def tick(text: str) -> str:
+    """A name as the label of an axis: at most three short lines."""
+    lines = textwrap.wrap(text, 20) or [""]
+    return "<br>".join(label(part) for part in lines[:3]) + (" …" if len(lines) > 3 else "")
+
+
 def style(
     figure: go.Figure, x_title: str, y_title: str, *, x: Any = None, y: Any = None
 ) -> go.Figure:
@@ -89,6 +97,16 @@ def line(x: Any, y: Any, color: str, *, dash: str = "solid", width: float = 2, *
     return go.Scatter(x=x, y=y, line={"color": color, "dash": dash, "width": width}, **more)
 
 
+def logarithmic_if_wide(values: Any) -> dict[str, Any]:
+    """The settings of a time axis: logarithmic, with ticks at 1, 2, 5, 10, ... written out, where
+    outliers would press everything else into a line; plain otherwise."""
+    if np.max(values) <= 4 * np.min(values):
+        return {}
+    decades = range(math.floor(math.log10(np.min(values))), math.ceil(math.log10(np.max(values))))
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
 def samples_plot(samples: Sequence[Sample]) -> Block:
     """Every sample in the order in which it was taken, coloured by run, warm-up apart."""
     title = "Every sample, in order"
@@ -113,8 +131,7 @@ def samples_plot(samples: Sequence[Sample]) -> Block:
         traces.append(
             dots(group["number"], group["ms"] * unit.per_ms, color, size=5, hovertemplate=hover)
         )
-    spread = float(frame["ms"].max() / frame["ms"].min())
-    settings = {"type": "log", "dtick": "D2"} if spread > 4 else {}
+    settings = logarithmic_if_wide(frame["ms"] * unit.per_ms)
     caption = (
         "One point a sample. Warm-up is shown but never counted; points far above the others are "
         "outliers, counted and kept."
@@ -173,10 +190,8 @@ def runs_plot(profile: ModelProfile) -> Block:
     """The median and the quartiles of each run: whether fresh processes agree."""
     title = "Run by run"
     measurement = profile.measurement
-    frame = pd.DataFrame(
-        {"run": measurement.run + 1, "ms": measurement.seconds * MILLISECONDS}
-    )
-    summary = frame.groupby("run")["ms"].quantile([0.0, 0.25, 0.5, 0.75]).unstack()
+    frame = pd.DataFrame({"run": measurement.run + 1, "ms": measurement.seconds * MILLISECONDS})
+    summary = frame.groupby("run")["ms"].quantile(np.array([0.0, 0.25, 0.5, 0.75])).unstack()
     if len(summary) < 2:
         return Missing(title, "there is one run only, so that runs cannot be compared")
     unit = unit_of(summary.to_numpy())
@@ -223,27 +238,33 @@ def latencies_plot(items: Sequence[Timed]) -> Block:
     scale = MILLISECONDS * unit.per_ms
     colors = {group: SERIES[i % len(SERIES)] for i, group in
               enumerate(dict.fromkeys(item.group for item in items))}  # fmt: skip
-    traces, legend = [], []
+    traces: list[Any] = []
+    legend = []
     for group, color in colors.items():
         chosen = [item for item in items if item.group == group]
         seconds = np.array([item.seconds for item in chosen])
         legend.append(Legend(group, color, "dot", len(traces)))
         traces.append(
             dots(
-                seconds * scale, [label(item.name) for item in chosen], color, size=11,
+                seconds * scale, [-items.index(item) for item in chosen], color, size=11,
+                text=[label(item.name) for item in chosen],
                 error_x={"type": "data", "symmetric": False, "color": color, "thickness": 1.5,
                          "array": (np.array([i.high for i in chosen]) - seconds) * scale,
                          "arrayminus": (seconds - np.array([i.low for i in chosen])) * scale},
-                hovertemplate=f"%{{y}}: %{{x:.4g}} {unit.name}<extra></extra>",
+                hovertemplate=f"%{{text}}: %{{x:.4g}} {unit.name}<extra></extra>",
             )
         )  # fmt: skip
-    names = [label(item.name) for item in items]
+    names = [tick(item.name) for item in items]
     figure = style(
         go.Figure(traces),
         f"measured latency ({unit.name})",
         "",
         x={"rangemode": "tozero"},
-        y={"type": "category", "categoryorder": "array", "categoryarray": names[::-1]},
+        y={
+            "range": [0.6 - len(items), 0.6],
+            "tickvals": [-i for i in range(len(items))],
+            "ticktext": names,
+        },
     )
     caption = "Medians as they were taken, with 95 % intervals."
     return Plot(title, figure, caption, tuple(legend), height=110 + 44 * len(names), wide=True)

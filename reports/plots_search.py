@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from ..search.result import SearchResult
 from ..search.space import Architecture
 from .blocks import Bar, Bars, Block, Drawing, Legend, Missing, Plot, Stage
-from .frames import MILLISECONDS, percent_text, time_text, trials_frame
-from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, dots, label, line, style, unit_of
+from .frames import MILLISECONDS, percent_text, size_text, time_text, trials_frame
+from .plots import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, dots, label, line, style, tick, unit_of
 
 FINALISTS = {"found": (ORANGE, "star", 15), "uniform": (GREEN, "square", 10)}
 
@@ -71,9 +71,7 @@ def trade_off_plot(result: SearchResult) -> Block:
     target = result.target * MILLISECONDS * unit.per_ms
     legend.append(Legend(f"target {time_text(result.target)}", RED, "dash", len(traces)))
     traces.append(line([target] * 2, ends, RED, dash="dash", width=1.5, hoverinfo="skip"))
-    figure = style(
-        go.Figure(traces), f"latency ({unit.name})", "accuracy (%)", y={"range": ends}
-    )
+    figure = style(go.Figure(traces), f"latency ({unit.name})", "accuracy (%)", y={"range": ends})
     caption = (
         "Grey, blue and purple are trials: predicted latency, and accuracy on the search holdout "
         "under weights that all networks share. The large marks are the networks trained on their "
@@ -121,7 +119,7 @@ def prediction_plot(result: SearchResult) -> Block:
     ends = [-0.6, len(rows) - 0.4]
     legend.append(Legend(f"target {time_text(result.target)}", RED, "dash", len(traces)))
     traces.append(line([target] * 2, ends, RED, dash="dash", width=1.5, hoverinfo="skip"))
-    names = [label(name) for name, _ in rows][::-1]
+    names = [tick(name) for name, _ in rows][::-1]
     figure = style(
         go.Figure(traces),
         f"latency ({unit.name})",
@@ -133,7 +131,9 @@ def prediction_plot(result: SearchResult) -> Block:
         "Measured is in the table's terms: what was taken, divided by the board's slowness that "
         "day. Bars are 95 % limits."
     )
-    return Plot("Predicted against measured", figure, caption, tuple(legend), height=240)
+    return Plot(
+        "Predicted against measured", figure, caption, tuple(legend), height=120 + 60 * len(rows)
+    )
 
 
 def parts_bars(result: SearchResult) -> Block:
@@ -147,7 +147,7 @@ def parts_bars(result: SearchResult) -> Block:
         Bar(name, seconds / longest, f"{time_text(seconds)} · {percent_text(seconds / whole, 0)}")
         for name, seconds in result.parts.items()
     )
-    return Bars(title, bars, f"{time_text(whole)} in all; what a killed process did is not counted.")
+    return Bars(title, bars, f"{time_text(whole)} in all, without what a killed process did.")
 
 
 def network_drawing(result: SearchResult) -> Drawing:
@@ -171,7 +171,7 @@ def _stage(name: str, places: list[int], result: SearchResult) -> Stage:
     for i in places:
         coordinate, kind, full = result.coordinates[i]
         if kind == "kernel":
-            label_text = f"{found[i]}×{found[i]}"
+            label_text = size_text(found[i], found[i])
             continue
         removed = removed or (kind == "filters" and found[i] == 0)
         uniform = result.uniform.architecture[i]

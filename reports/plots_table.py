@@ -17,11 +17,24 @@ from .frames import (
     median_network,
     percent_text,
     references_frame,
+    size_text,
     time_by_kind,
     time_text,
     validation_frame,
 )
-from .plots import BLUE, FAINT, GREY, ORANGE, RED, SERIES, dots, label, line, style, unit_of
+from .plots import (
+    BLUE,
+    FAINT,
+    GREY,
+    RED,
+    SERIES,
+    dots,
+    label,
+    line,
+    logarithmic_if_wide,
+    style,
+    unit_of,
+)
 from .sources import Journal
 
 MAPS = 3  # spatial sizes for which a map is drawn
@@ -51,7 +64,7 @@ def validation_plot(validation: Validation) -> Block:
         )  # fmt: skip
     legend = [
         Legend("held-out network", BLUE, "dot", 3),
-        *([Legend("more than 10 % off", RED, "square", 4)] if far.any() else []),
+        *([Legend("more than 10 % off", RED, "diamond", 4)] if far.any() else []),
         Legend("predicted = measured", GREY, "line", 2),
         Legend("± 5 % and ± 10 %", "rgba(128,128,128,0.4)", "square", 1),
     ]
@@ -116,8 +129,9 @@ def convolution_plots(operators: pd.DataFrame) -> list[Plot]:
         )
         if table.count().sum() < SMALLEST_MAP or min(table.shape) < 2:
             continue
-        plots.append(_map(f"1×1 convolution on {height}×{width}", table))
-        plots.append(_cuts(f"… at fixed inputs, {height}×{width}", table))
+        size = size_text(height, width)
+        plots.append(_map(f"{size_text(1, 1)} convolution on {size}", table))
+        plots.append(_cuts(f"… at fixed inputs, {size}", table))
     return plots
 
 
@@ -140,11 +154,8 @@ def _map(title: str, table: pd.DataFrame) -> Plot:
         x={"showgrid": False},
         y={"showgrid": False},
     )
-    caption = (
-        "Time alone. Empty places are combinations that no network of the space has."
-        if table.isna().any().any()
-        else "Time alone."
-    )
+    empty = bool(table.isna().any().any())
+    caption = "Empty places: combinations that no network of the space has." if empty else ""
     return Plot(title, figure, caption, height=360)
 
 
@@ -174,17 +185,20 @@ def _cuts(title: str, table: pd.DataFrame) -> Plot:
 def depthwise_plots(operators: pd.DataFrame) -> list[Plot]:
     """Depthwise convolutions over channels, a line for each kernel and stride."""
     chosen = operators[operators["op"] == "depthwise_conv_2d"]
+    kernels = sorted(set(chosen["kernel"]))
     plots = []
     for height, width in _frequent_sizes(chosen):
         group = chosen[(chosen["height"] == height) & (chosen["width"] == width)]
         unit = unit_of(group["alone_ms"])
-        traces, legend = [], []
-        for (kernel, stride), part in group.groupby(["kernel", "stride"]):
+        traces: list[Any] = []
+        legend = []
+        for kernel, stride in sorted(set(zip(group["kernel"], group["stride"], strict=True))):
+            part = group[(group["kernel"] == kernel) & (group["stride"] == stride)]
             cut = part.groupby("input_channels")["alone_ms"].median() * unit.per_ms
             if len(cut) < 3:
                 continue
-            name = f"{kernel}×{kernel}" + (f", stride {stride}" if stride > 1 else "")
-            color = SERIES[len(traces) % len(SERIES)]
+            name = size_text(kernel, kernel) + (f", stride {stride}" if stride > 1 else "")
+            color = SERIES[kernels.index(kernel) % len(SERIES)]
             legend.append(Legend(name, color, "dash" if stride > 1 else "line", len(traces)))
             traces.append(
                 line(
@@ -195,11 +209,11 @@ def depthwise_plots(operators: pd.DataFrame) -> list[Plot]:
             )  # fmt: skip
         if not traces:
             continue
-        title = f"Depthwise convolution on {height}×{width}"
+        title = f"Depthwise convolution on {size_text(height, width)}"
         figure = style(
             go.Figure(traces), "channels", f"latency ({unit.name})", y={"rangemode": "tozero"}
         )
-        plots.append(Plot(title, figure, "Time alone, by kernel.", tuple(legend)))
+        plots.append(Plot(title, figure, "", tuple(legend)))
     return plots
 
 
@@ -219,7 +233,9 @@ def kinds_plot(table: LookupTable) -> Block:
     except MissingEntry as error:
         return Missing(title, f"the median network cannot be priced: {error}")
     whole = sum(totals.values())
-    shares = {label(name): ms / whole * 100 for name, ms in totals.items() if ms > 0}
+    shares = {label(name): ms / whole * 100 for name, ms in totals.items() if ms >= whole / 100}
+    if rest := sum(ms < whole / 100 for ms in totals.values()):
+        shares[f"{rest} others"] = 100 - sum(shares.values())
     bars = go.Bar(
         x=list(shares.values()),
         y=list(shares),
@@ -241,7 +257,7 @@ def kinds_plot(table: LookupTable) -> Block:
         f"The network of median latency among those measured ({time_text(whole / MILLISECONDS)} "
         "predicted), by kind of operator."
     )
-    return Plot(title, figure, caption, height=110 + 24 * len(shares))
+    return Plot(title, figure, caption, height=max(340, 110 + 24 * len(shares)))
 
 
 def spread_plot(operators: pd.DataFrame) -> Block:
@@ -272,7 +288,8 @@ def reference_plot(journal: Journal) -> Block:
     if len(frame) < 3:
         return Missing(title, "the reference model was visited fewer than three times")
     unit = unit_of(frame["ms"])
-    traces, legend = [], []
+    traces: list[Any] = []
+    legend = []
     for session, group in frame.groupby("session"):
         name, color = f"session {session}", SERIES[len(traces) % len(SERIES)]
         legend.append(Legend(name, color, "dot", len(traces)))
@@ -282,8 +299,9 @@ def reference_plot(journal: Journal) -> Block:
         )
     middle = float(frame["ms"].median()) * unit.per_ms
     ends = [1, len(frame)]
-    traces.append(line(ends, [middle, middle], ORANGE, dash="dash", width=1.5, hoverinfo="skip"))
-    legend.append(Legend("median", ORANGE, "dash", len(traces) - 1))
-    figure = style(go.Figure(traces), "visit", f"latency ({unit.name})")
+    traces.append(line(ends, [middle, middle], GREY, dash="dash", width=1.5, hoverinfo="skip"))
+    legend.append(Legend("median", GREY, "dash", len(traces) - 1))
+    settings = logarithmic_if_wide(frame["ms"] * unit.per_ms)
+    figure = style(go.Figure(traces), "visit", f"latency ({unit.name})", y=settings)
     caption = "One fixed model is visited between all others; a steady board gives a level row."
     return Plot(title, figure, caption, tuple(legend))

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..devices.errors import InputError, RunFolderError, TableFileError
 from ..profiler.profile_model import ModelProfile, open_profile
+from ..profiler.schedule import Schedule
 from ..profiler.store import Store
 from ..profiler.table import LookupTable
 from ..search.result import FILE_NAME, SearchResult, read_result
@@ -52,7 +53,7 @@ class Journal:
     timed inferences, `wall_seconds` the time that went by meanwhile.
     """
 
-    schedule: Mapping[str, Any]
+    schedule: Schedule
     sessions: tuple[tuple[int, int, str], ...]
     references: tuple[tuple[int, float], ...]
     samples: int
@@ -154,7 +155,7 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
     )
     wall = [_positive(row["wall"], "a round's time") for row in evidence if "wall" in row]
     return Journal(
-        schedule=dict(plan.get("schedule", {})),
+        schedule=Schedule(**plan["schedule"]),
         sessions=tuple(store.sessions()),
         references=references,
         samples=sum(not sample.warmup for sample in samples),

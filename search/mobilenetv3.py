@@ -39,12 +39,17 @@ class Row(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The widths of a network from the stem to the layer before the classifier."""
+    """The widths of a network from the stem to the layer before the classifier.
+
+    The head's widths are searched in steps of `head_granules` granules: wide layers in fine steps
+    would need tens of thousands of table entries that hardly differ.
+    """
 
     stem: int
     rows: tuple[Row, ...]
     head: int
     hidden: int | None
+    head_granules: int = 1
 
 
 # Howard et al., "Searching for MobileNetV3", table 1.
@@ -69,6 +74,7 @@ LARGE = Plan(
     ),
     head=960,
     hidden=1280,
+    head_granules=8,
 )
 
 # Ours: small enough to be trained on two CPU cores in minutes.
@@ -117,8 +123,8 @@ def mobilenetv3(
     if input_size < 1:
         raise SpaceError(f"{name}: images of {input_size}x{input_size} are impossible")
 
-    def widened(width: int) -> int:
-        return round_up(width * width_factor, granule)
+    def widened(width: int, step: int = granule) -> int:
+        return round_up(width * width_factor, step)
 
     stem = Stem("stem", widened(plan.stem), granule=granule)
     inputs = [stem.filters, *(widened(row.filters) for row in plan.rows)]
@@ -140,8 +146,9 @@ def mobilenetv3(
         )
         for number, (row, input_filters) in enumerate(zip(plan.rows, inputs, strict=False), 1)
     ]
-    hidden = None if plan.hidden is None else widened(plan.hidden)
-    head = Head("head", widened(plan.head), classes, hidden, granule)
+    coarse = granule * plan.head_granules
+    hidden = None if plan.hidden is None else widened(plan.hidden, coarse)
+    head = Head("head", widened(plan.head, coarse), classes, hidden, coarse)
     stages: tuple[Stage, ...] = (stem, *blocks, head)
     return SearchSpace(name, (input_size, input_size, 3), classes, stages)
 

@@ -82,7 +82,8 @@ class Moves:
 
     def draw(self, mask: Mask, rng: np.random.Generator) -> Columns:
         """One column a row, uniform over those that the mask allows (0 where it allows none)."""
-        return np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
+        columns: Columns = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
+        return columns
 
     def alternatives(
         self, rows: Rows, columns: Columns, first: Rows, last: Rows

@@ -110,7 +110,9 @@ class SearchResult:
         """In words: is the found network better than the uniform one?"""
         points = f"{abs(self.gain) * 100:.1f} points"
         error = f"standard error {self.gain_error * 100:.1f}"
-        if abs(self.gain) < 2 * self.gain_error:
+        if self.uniform.predicted.seconds > self.target:
+            error += "; narrowing alone does not reach the target, the uniform one is slower"
+        if abs(self.gain) <= 2 * self.gain_error:
             return (
                 f"no difference shown: the found network is {points} "
                 f"{'above' if self.gain >= 0 else 'below'} the uniform one ({error}, one training "

@@ -24,7 +24,6 @@ COMMANDS = [
     ["report"],
     ["quickstart"],
 ]
-TINY = ["--set", 'plan="tiny"']
 
 
 def run(
@@ -119,7 +118,7 @@ def test_a_model_is_measured_on_this_machine(model: Path, tmp_path: Path) -> Non
 
 
 def test_a_profile_is_kept_and_goes_on(model: Path, tmp_path: Path) -> None:
-    arguments = ["profile", "--device", "fake", "--out", "kept.boardfit", "--json", model]
+    arguments = ["profile", "--device", "fake", "--out", "kept.boardfit", "--json", str(model)]
     first = json.loads(run(arguments, tmp_path).stdout)
     assert json.loads(run(arguments, tmp_path).stdout) == first
 
@@ -168,9 +167,6 @@ def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
 def test_a_target_that_no_network_meets_says_what_can_be_reached(
     table: Path, tmp_path: Path
 ) -> None:
-    done = run(
-        ["search", "--device", "fake", "--table", table, "--latency", "1us", "--data", "shapes:200"],
-        tmp_path,
-        code=5,
-    )
+    arguments: list[str | Path] = ["search", "--device", "fake", "--table", table]
+    done = run([*arguments, "--latency", "1us", "--data", "shapes:200"], tmp_path, code=5)
     assert "the smallest takes" in done.stderr

@@ -387,7 +387,8 @@ def test_uniform_narrowing(name: str) -> None:
             assert value == full
         else:
             assert value > 0
-            assert abs(value - full / 2) <= max(4, 8 - full / 2)
+            step = full - coordinate.values[-2]
+            assert abs(value - full / 2) <= max(step / 2, step - full / 2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,239 @@
+"""The whole search on the fake board: what it leaves, and that no kill changes it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from boardfit.api import build_table
+from boardfit.devices.errors import (
+    ConstraintNotMet,
+    InputError,
+    InUse,
+    RunFolderError,
+    TableNotValid,
+)
+from boardfit.devices.files import exclusive
+from boardfit.profiler.connect import connect
+from boardfit.profiler.read_tflite import inspect
+from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.table import LookupTable
+from boardfit.search.data import Dataset, open_dataset
+from boardfit.search.metrics import latency
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.pipeline import SearchSettings, parse_target, search, uniform_baseline
+from boardfit.search.result import SearchResult, read_result
+from boardfit.search.training import Recipe, read_checkpoint
+
+OPTIONS = {"width_factor": 0.25}
+SPACE = open_space("mobilenetv3-32", **OPTIONS)
+TINY = Recipe(steps=8, batch_size=16)
+SETTINGS = SearchSettings(
+    target="60%", evaluations=12, holdout_images=40, supernet=TINY, final=TINY
+)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> LookupTable:
+    path = tmp_path_factory.mktemp("tables") / "table.boardfit"
+    quick = Schedule(runs=2, minimum_rounds=2, maximum_rounds=2)
+    return build_table(
+        "mobilenetv3-32", connect("fake"), path, options=OPTIONS, validation=10, schedule=quick
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return open_dataset("shapes:200", input_shape=SPACE.input_shape, classes=12, seed=0)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    table: LookupTable, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[SearchResult, Path]:
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    return search(SPACE, table, connect("fake"), dataset, SETTINGS, folder), folder
+
+
+def test_the_found_network_keeps_the_target_and_is_proven(
+    finished: tuple[SearchResult, Path], table: LookupTable
+) -> None:
+    result, folder = finished
+    full = table.latency(SPACE.network(SPACE.full)).seconds
+    assert result.target == pytest.approx(0.6 * full)
+    for finalist in result.finalists.values():
+        network = SPACE.network(finalist.architecture)
+        assert finalist.predicted.seconds == pytest.approx(table.latency(network).seconds)
+        assert finalist.seconds == pytest.approx(finalist.predicted.seconds, rel=0.05)
+        assert finalist.difference < 1e-4
+        assert finalist.exported_accuracy == pytest.approx(finalist.accuracy, abs=0.01)
+        assert (finalist.macs, finalist.parameters) == (network.macs, network.parameters)
+        model = inspect((folder / finalist.file).read_bytes())
+        assert model.size == finalist.size
+        assert model.parameters >= network.parameters  # the shapes of slices count, too
+    assert result.found.predicted.seconds <= result.target
+    assert result.found.architecture in {trial.architecture for trial in result.trials}
+    assert result.meets_target
+
+
+def test_the_verdict_says_what_the_accuracies_say(finished: tuple[SearchResult, Path]) -> None:
+    result, _ = finished
+    images = len(result.found.right)
+    better = replace(result.found, accuracy=0.9, right="1" * (images * 9 // 10) + "0" * 4)
+    better = replace(better, right=("1" * 36 + "0" * 4) * 5, accuracy=0.9)
+    worse = replace(better, right=("1" * 20 + "0" * 20) * 5, accuracy=0.5)
+
+    def verdict(found: object, uniform: object) -> str:
+        return replace(result, finalists={"found": found, "uniform": uniform}).verdict  # type: ignore[dict-item]
+
+    assert "40.0 points better" in verdict(better, worse)
+    assert "NOT better: 40.0 points below" in verdict(worse, better)
+    assert "no difference shown" in verdict(better, better)
+
+
+def test_a_finished_run_is_read_back_without_work(
+    finished: tuple[SearchResult, Path], table: LookupTable, dataset: Dataset
+) -> None:
+    result, folder = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert search(SPACE, table, connect("fake"), dataset, SETTINGS, folder) == result
+    assert read_result(folder) == result
+    after = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {p: t for p, t in after.items() if p.name != ".lock"} == {
+        p: t for p, t in before.items() if p.name != ".lock"
+    }
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_damaged_result_is_named(
+    keep: int, finished: tuple[SearchResult, Path], tmp_path: Path
+) -> None:
+    data = (finished[1] / "result.json").read_bytes()
+    (tmp_path / "result.json").write_bytes(data[:keep])
+    with pytest.raises(RunFolderError, match=r"result\.json"):
+        read_result(tmp_path)
+    (tmp_path / "result.json").write_text(json.dumps({"format": "other"}))
+    with pytest.raises(RunFolderError, match="not a search result"):
+        read_result(tmp_path)
+
+
+def test_a_folder_belongs_to_one_run(
+    finished: tuple[SearchResult, Path], table: LookupTable, dataset: Dataset
+) -> None:
+    with pytest.raises(RunFolderError, match="begun with another settings"):
+        search(SPACE, table, connect("fake"), dataset, replace(SETTINGS, seed=9), finished[1])
+
+
+def test_a_second_process_is_kept_out(table: LookupTable, dataset: Dataset, tmp_path: Path) -> None:
+    with exclusive(tmp_path / ".lock"), pytest.raises(InUse, match="another boardfit"):
+        search(SPACE, table, connect("fake"), dataset, SETTINGS, tmp_path)
+
+
+def test_a_table_below_its_bar_is_refused_unless_allowed(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    assert table.validation is not None
+    wrong = replace(table.validation, predicted=table.validation.predicted * 1.2)
+    bad = LookupTable(
+        table.path, table.operators, table.networks, table.calibration, wrong,
+        table.provenance, table.conditions,
+    )  # fmt: skip
+    with pytest.raises(TableNotValid, match="--allow-invalid-table"):
+        search(SPACE, bad, connect("fake"), dataset, SETTINGS, tmp_path)
+
+
+def test_a_target_out_of_reach_says_the_smallest_latency(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ConstraintNotMet, match=r"the smallest takes [0-9.]+ us"):
+        search(SPACE, table, connect("fake"), dataset, replace(SETTINGS, target="1us"), tmp_path)
+
+
+def test_the_uniform_baseline_is_the_largest_within_the_target(table: LookupTable) -> None:
+    metric = latency(SPACE, table)
+    full = metric([SPACE.full])[0]
+    for share in (0.5, 0.7, 0.9):
+        chosen = uniform_baseline(SPACE, metric, share * full)
+        others = [SPACE.narrowed(scale) for scale in np.linspace(0, 1, 300)]
+        within = [s for s in metric(others) if s <= share * full]
+        assert max(within) * (1 - 1e-9) <= metric([chosen])[0] <= share * full
+    # Where narrowing alone does not suffice, it is the narrowest.
+    assert uniform_baseline(SPACE, metric, 1e-9) == SPACE.narrowed(0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3ms", (0.003, False)), ("450us", (450e-6, False)), ("0.5 s", (0.5, False)),
+     ("50%", (0.5, True)), (" .5ms ", (0.0005, False))],
+)  # fmt: skip
+def test_targets_are_read(text: str, value: tuple[float, bool]) -> None:
+    assert parse_target(text) == (pytest.approx(value[0]), value[1])
+
+
+@pytest.mark.parametrize("text", ["", "3", "ms", "-3ms", "0%", "3 minutes", "1e-3s", "nan%"])
+def test_other_targets_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a latency"):
+        parse_target(text)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from boardfit.profiler.connect import connect
+from boardfit.profiler.table import LookupTable
+from boardfit.search import training
+from boardfit.search.data import open_dataset
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.pipeline import SearchSettings, search
+from boardfit.search.training import Recipe
+training.CHECKPOINT_SECONDS = 0.05
+space = open_space("mobilenetv3-32", width_factor=0.25)
+data = open_dataset("shapes:200", input_shape=space.input_shape, classes=12, seed=0)
+tiny = Recipe(steps=8, batch_size=16)
+settings = SearchSettings(
+    target="60%", evaluations=12, holdout_images=40, supernet=tiny, final=tiny
+)
+print("ready", flush=True)
+search(space, LookupTable.open(sys.argv[1]), connect("fake"), data, settings, Path(sys.argv[2]))
+"""
+
+
+def test_five_kills_change_neither_trajectory_nor_weights(
+    finished: tuple[SearchResult, Path], table: LookupTable, tmp_path: Path
+) -> None:
+    expected, undisturbed = finished
+    folder = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    kills = 0
+    while True:
+        argv = [sys.executable, "-c", KILLED, str(table.path), str(folder)]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        if kills < 5:
+            time.sleep(rng.uniform(0.05, 1.0))
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+        process.stdout.close()
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert kills == 5
+    found = read_result(folder)
+    assert found is not None
+    assert found.trials == expected.trials
+    assert found.found.architecture == expected.found.architecture
+    assert (folder / "history.jsonl").read_text() == (undisturbed / "history.jsonl").read_text()
+    for name in ("supernet.pt", "found.pt", "uniform.pt"):
+        ours = read_checkpoint(folder / name)["module"]
+        theirs = read_checkpoint(undisturbed / name)["module"]
+        assert all(torch.equal(ours[field], value) for field, value in theirs.items())
+    for name in ("found.tflite", "uniform.tflite"):
+        assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()

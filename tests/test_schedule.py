@@ -1,0 +1,169 @@
+"""The laws of when enough was measured: pure functions, so every history can be tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boardfit.profiler.schedule import (
+    PROBE_ROUND,
+    Schedule,
+    batches,
+    next_round,
+    repeats,
+    settled,
+    visiting_order,
+)
+
+seconds = st.floats(1e-6, 1.0)
+schedules = st.builds(
+    lambda minimum, more, precision: Schedule(
+        minimum_rounds=minimum, maximum_rounds=minimum + more, precision=precision
+    ),
+    st.integers(1, 5),
+    st.integers(0, 5),
+    st.floats(0.001, 0.5),
+)
+
+
+@given(schedules, st.lists(seconds, max_size=12))
+def test_settled_never_before_the_minimum_and_always_by_the_maximum(
+    schedule: Schedule, visits: list[float]
+) -> None:
+    if len(visits) < schedule.minimum_rounds:
+        assert not settled(visits, schedule)
+    elif len(visits) >= schedule.maximum_rounds:
+        assert settled(visits, schedule)
+
+
+@given(schedules, st.lists(seconds, min_size=1, max_size=8), st.floats(1e-3, 1e3), st.randoms())
+def test_settled_knows_neither_unit_nor_order(
+    schedule: Schedule, visits: list[float], unit: float, random: Any
+) -> None:
+    schedule = replace(schedule, precision=0.0171)  # no ratio lies so near that rounding decides
+    visits = [round(visit, 4) + 1e-4 for visit in visits]
+    shuffled = [visit * unit for visit in visits]
+    random.shuffle(shuffled)
+    near = [v / min(visits) for v in visits if abs(v / min(visits) - 1.0171) < 1e-9]
+    assert near or settled(shuffled, schedule) == settled(visits, schedule)
+
+
+def test_settled_when_a_third_confirms_the_lowest() -> None:
+    schedule = Schedule(minimum_rounds=4, maximum_rounds=9, precision=0.02)
+    assert settled([1.0, 1.02, 1.4, 1.4], schedule)
+    assert not settled([1.0, 1.021, 1.4, 1.4], schedule)  # the lowest may be a freak
+    assert settled([1.4, 1.4, 1.0, 1.4, 1.0, 1.4], schedule)
+    assert not settled([1.4, 1.4, 1.0, 1.4, 1.0, 1.4, 1.4], schedule)  # two are no third of seven
+
+
+@given(schedules, st.floats(1e-9, 1.0), st.floats(1e-6, 1.0))
+def test_repeats_fill_the_sample_and_no_more(
+    schedule: Schedule, probe: float, sample_seconds: float
+) -> None:
+    schedule = replace(schedule, sample_seconds=sample_seconds)
+    count = repeats(probe, schedule)
+    assert count >= 1
+    assert count * probe >= sample_seconds * (1 - 1e-9)
+    assert count == 1 or (count - 1) * probe <= sample_seconds
+
+
+def test_a_probe_of_no_time_does_not_repeat_for_ever() -> None:
+    assert repeats(0.0, Schedule(sample_seconds=1e-6)) == 1000
+
+
+@given(schedules, st.integers(1, 6), st.data())
+def test_a_run_visits_nothing_twice_and_ends(
+    schedule: Schedule, count: int, data: st.DataObject
+) -> None:
+    entries = list(range(10, 10 + count))
+    seen: dict[int, dict[int, float]] = {entry: {} for entry in entries}
+    last = PROBE_ROUND
+    while (step := next_round(entries, seen, schedule)) is not None:
+        number, todo = step
+        assert last <= number < schedule.maximum_rounds
+        assert todo
+        last = number
+        # An interruption may come after any of the visits.
+        for entry in todo[: data.draw(st.integers(1, len(todo)))]:
+            assert number not in seen[entry]
+            seen[entry][number] = data.draw(st.sampled_from([1.0, 1.01, 1.3]))
+    for rounds in seen.values():
+        assert sorted(rounds) == list(range(PROBE_ROUND, len(rounds) - 1))
+        visits = [rounds[number] for number in range(len(rounds) - 1)]
+        assert settled(visits, schedule) or schedule.maximum_rounds == len(visits)
+        for earlier in range(1, len(visits)):
+            assert not settled(visits[:earlier], schedule)
+
+
+def test_entries_that_are_settled_are_left_out() -> None:
+    schedule = Schedule(minimum_rounds=2, maximum_rounds=5)
+    steady, restless = ({-1: 1.0, 0: 1.0, 1: value} for value in (1.0, 2.0))
+    seen = {7: steady, 8: restless}
+    assert next_round([7, 8], seen, schedule) == (2, [8])
+    assert next_round([7], seen, schedule) is None
+    assert next_round([7, 8, 9], seen, schedule) == (PROBE_ROUND, [9])
+
+
+@given(
+    st.lists(st.integers(), unique=True, max_size=30),
+    st.integers(0, 2**32),
+    st.integers(0, 5),
+    st.integers(PROBE_ROUND, 9),
+)
+def test_the_order_is_a_permutation_that_a_restart_repeats(
+    entries: list[int], seed: int, run: int, number: int
+) -> None:
+    schedule = Schedule(seed=seed)
+    order = visiting_order(entries, schedule, run=run, round_number=number)
+    assert sorted(order) == sorted(entries)
+    other = replace(schedule, precision=0.5, samples=7)
+    assert order == visiting_order(entries, other, run=run, round_number=number)
+
+
+def test_the_order_differs_between_seeds_runs_and_rounds() -> None:
+    entries = list(range(50))
+    orders = {
+        tuple(visiting_order(entries, Schedule(seed=seed), run=run, round_number=number))
+        for seed in (0, 1)
+        for run in (0, 1)
+        for number in (PROBE_ROUND, 0, 1)
+    }
+    assert len(orders) == 12
+
+
+@given(st.lists(st.integers(1, 100), max_size=30), st.integers(1, 200))
+def test_batches_keep_the_order_and_respect_the_cap(sizes: list[int], cap: int) -> None:
+    order = list(range(len(sizes)))
+    groups = batches(order, dict(enumerate(sizes)), cap)
+    assert [entry for group in groups for entry in group] == order
+    for group in groups:
+        assert len(group) == 1 or sum(sizes[entry] for entry in group) <= cap
+    for group, following in pairwise(groups):
+        assert sum(sizes[entry] for entry in [*group, following[0]]) > cap
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"runs": 0},
+        {"minimum_rounds": 0},
+        {"minimum_rounds": 9, "maximum_rounds": 8},
+        {"samples": 0},
+        {"warmup": 0},
+        {"warmup_visits": 0},
+        {"precision": 0.0},
+        {"precision": 1.0},
+        {"precision": float("nan")},
+        {"sample_seconds": 0.0},
+        {"budget_seconds": -1.0},
+    ],
+    ids=str,
+)
+def test_a_schedule_that_cannot_be_followed_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"or more|between 0 and 1"):
+        Schedule(**wrong)
