@@ -346,33 +346,28 @@ def _write_empty(path: Path) -> None:
 
 def _reach(path: Path, write: bool) -> sqlite3.Connection:
     """Connect to a file and check that it is ours and whole."""
-    connection: sqlite3.Connection | None = None
-    try:
-        with _damage(path):
-            connection = _connect(path, write)
-            _check(connection, path)
-    except BaseException:
-        if connection is not None:
-            connection.close()
-        raise
-    return connection
-
-
-def _connect(path: Path, write: bool) -> sqlite3.Connection:
     uri = path.resolve().as_uri()
-    if write:
-        connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
+
+    def connect(how: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(f"{uri}?{how}", uri=True, isolation_level=None)
+        try:
+            _check(connection, path)
+            if write:  # only now: a file that is not ours stays as it is
+                connection.execute("PRAGMA journal_mode = WAL")
+        except BaseException:
+            connection.close()
+            raise
         return connection
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        # In a folder that we may not write, SQLite cannot make its side files; nobody can be
-        # writing there either, so the file can be read as it is.
-        connection.close()
-        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
-    return connection
+
+    with _damage(path):
+        if write:
+            return connect("mode=rw")
+        try:
+            return connect("mode=ro")
+        except sqlite3.OperationalError:
+            # In a folder that we may not write, SQLite cannot make its side files; nobody can be
+            # writing there either, so the file can be read as it is.
+            return connect("immutable=1")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
@@ -394,7 +389,7 @@ def _damage(path: Path) -> Iterator[None]:
     try:
         with storage_errors(path):
             yield
-    except (sqlite3.DatabaseError, OverflowError) as error:
+    except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
         if "database is locked" in str(error):
             raise InUse(
                 f"another program holds {path}; wait for it to end, or end it, and run the same "

@@ -6,10 +6,8 @@ can rely on what they are given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from ..profiler.store import Store
 from ..profiler.table import LookupTable
 from ..search.result import FILE_NAME, SearchResult, read_result
 
+LARGEST = 1e18  # of any number in a result: no time, count or size is that large
 ACCEPTED = (
     "a report takes lookup tables (boardfit profile --space NAME), profiles of models (boardfit "
     "profile MODEL.tflite --out FILE) and run folders of finished searches (boardfit search)"
@@ -115,7 +114,7 @@ def open_source(path: Path) -> Source:
         raise ReportSourceError(f"{path} cannot be reported{hint}; {ACCEPTED}")
     try:
         return _open_measured(path)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableFileError(
             f"{path} is damaged ({error}); run the command that made it again, or restore a copy"
         ) from error
@@ -154,6 +153,8 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
         if "reference" in row
     )
     wall = [_positive(row["wall"], "a round's time") for row in evidence if "wall" in row]
+    for name, value in plan["schedule"].items():
+        _number(value, f"{name} of the schedule")
     return Journal(
         schedule=Schedule(**plan["schedule"]),
         sessions=tuple(store.sessions()),
@@ -183,7 +184,15 @@ def _check_table(table: LookupTable) -> None:
 
 
 def _open_search(folder: Path) -> SearchSource:
-    result = read_result(folder)
+    try:
+        result = read_result(folder)
+        if result is not None:
+            _check_result(result)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunFolderError(
+            f"{folder / FILE_NAME} is damaged ({error}); remove it and run the search again: it "
+            "goes on from its last state"
+        ) from error
     if result is None:
         if any((folder / name).exists() for name in ("run.json", "history.jsonl")):
             raise RunFolderError(
@@ -191,13 +200,6 @@ def _open_search(folder: Path) -> SearchSource:
                 "goes on where it stopped"
             )
         raise ReportSourceError(f"the folder {folder} holds no search; {ACCEPTED}")
-    try:
-        _check_result(result)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunFolderError(
-            f"{folder / FILE_NAME} is damaged ({error}); remove it and run the search again: it "
-            "goes on from its last state"
-        ) from error
     return SearchSource(folder, result)
 
 
@@ -223,13 +225,17 @@ def _check_result(result: SearchResult) -> None:
     for architecture in architectures:
         if len(architecture) != len(result.coordinates):
             raise ValueError("an architecture does not fit the coordinates")
-        for value in architecture:
-            if not isinstance(value, int) or value < 0:
-                raise ValueError(f"{value!r} in an architecture is no width or kernel")
+        for value, (name, _, full) in zip(architecture, result.coordinates, strict=True):
+            if not isinstance(value, int) or not 0 <= value <= full:
+                raise ValueError(f"{name} is {value!r} in an architecture, of at most {full}")
     for name, finalist in result.finalists.items():
         for interval in (finalist.predicted, finalist.measured):
-            for field in ("low", "seconds", "high"):
+            limits = [
                 _positive(getattr(interval, field), f"{field} of the {name} network")
+                for field in ("low", "seconds", "high")
+            ]
+            if limits != sorted(limits):
+                raise ValueError(f"an interval of the {name} network does not hold its value")
         for field in ("seconds", "anchor_ratio"):
             _positive(getattr(finalist, field), f"{field} of the {name} network")
         for field in ("accuracy", "exported_accuracy"):
@@ -246,8 +252,8 @@ def _check_result(result: SearchResult) -> None:
 
 
 def _number(value: object, name: str) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < LARGEST:
+        raise ValueError(f"{name} is {value!r:.30}")
     return float(value)
 
 

@@ -52,10 +52,10 @@ class DescentSettings:
     at equal metric, `polish_batch` a time (0: no polish; `evaluations=None`: neither).
     """
 
-    samples: int = 14
-    layers: int = 4
-    initial_reduction: float = 0.3
-    decay: float = 0.7
+    samples: int = 10
+    layers: int = 3
+    initial_reduction: float = 0.15
+    decay: float = 0.9
     acceptance: tuple[float, float] = (0.9, 1.6)
     floor: float = 0.9
     draw: Literal["random", "each"] = "random"

@@ -43,7 +43,7 @@ class Recipe:
     """How to train: AdamW (Loshchilov and Hutter 2019), linear warm-up for `warmup` (a fraction
     of the steps), then a cosine to zero; weight decay on kernels only."""
 
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 0.04
     weight_decay: float = 1e-2

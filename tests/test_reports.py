@@ -579,8 +579,24 @@ def leaves(content: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | i
     return found
 
 
-JUNK = st.sampled_from(
-    [None, "", "x", HOSTILE, -1, 0, 1.5, 1e400, float("nan"), True, [], [[]], {}, {"a": []}]
+JUNK: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        "",
+        "x",
+        HOSTILE,
+        -1,
+        0,
+        1.5,
+        1e400,
+        10**400,
+        float("nan"),
+        True,
+        [],
+        [[]],
+        {},
+        {"a": []},
+    ]
 )
 RESULT_JSON = json.loads(json.dumps(asdict(make_search())))
 RESULT_JSON["trials"] = RESULT_JSON["trials"][:3]
