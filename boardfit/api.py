@@ -124,7 +124,8 @@ def find_network(
 
 def write_report(paths: Sequence[Path | str], out: Path | str) -> None:
     """Write one self-contained HTML page about tables, profiles and searches."""
-    require("plotly", "report")
+    for module in ("plotly", "jinja2"):
+        require(module, "report")
     from boardfit.reports.page import write_report as write
 
     write([Path(path) for path in paths], Path(out))

@@ -337,7 +337,7 @@ def quickstart(
     """Do all of it on this machine in minutes: table, search, training, report."""
     from boardfit import api
 
-    for module, extra in (("torch", "search"), ("plotly", "report")):
+    for module, extra in (("torch", "search"), ("plotly", "report"), ("jinja2", "report")):
         api.require(module, extra)
     from boardfit.quickstart import quickstart as run
 

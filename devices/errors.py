@@ -6,6 +6,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── ModelFileError            not a TFLite model, or a damaged one
 │   ├── TableFileError            not a lookup table, a damaged one, or one of another version
 │   ├── RunFolderError            not a run of ours, or one that was begun with other settings
+│   ├── ReportSourceError         something that no page can be written about
 │   ├── SpaceError                an unknown search space, or an architecture outside of it
 │   └── DataError                 a data set that is missing, damaged, or does not fit the space
 ├── DeviceError               3: the board cannot be used
@@ -59,6 +60,10 @@ class TableFileError(InputError):
 
 class RunFolderError(InputError):
     """Not a run folder of ours, or one that was begun with other settings."""
+
+
+class ReportSourceError(InputError):
+    """Something that no page can be written about."""
 
 
 class SpaceError(InputError):

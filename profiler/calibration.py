@@ -55,6 +55,11 @@ class Calibration:
     per_cold_byte: float = 0.0
     factors: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        values = [self.constant, self.per_operator, self.per_cold_byte, *self.factors.values()]
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+            raise ValueError("a calibration consists of finite numbers")
+
     def price(self, layer: Layer, seconds_alone: float) -> float:
         """What a layer adds to a network, in seconds, given its time alone. Never negative."""
         factor = self.factors.get(kind(layer), _FACTOR[0])

@@ -252,8 +252,8 @@ class _Run:
                 )
 
     def _tell(self, detail: str) -> None:
-        rounds = self._schedule.minimum_rounds + 1
-        expected = self._schedule.runs * rounds * len(self._keys)
-        here = sum(len(seen) for seen in self._seen.values())
-        done = self._run * rounds * len(self._keys) + here
-        self._report(Progress("measure", min(done, expected), expected, detail))
+        # Restless entries get more rounds than this; progress then waits at the end of the run.
+        visits = (self._schedule.minimum_rounds + 1) * len(self._keys)
+        here = min(visits, sum(len(seen) for seen in self._seen.values()))
+        done = self._run * visits + here
+        self._report(Progress("measure", done, self._schedule.runs * visits, detail))

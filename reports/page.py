@@ -17,10 +17,11 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from ..devices.errors import ReportSourceError
 from ..devices.files import write_atomically
 from .blocks import Plot, Section
 from .sections import comparison, section
-from .sources import ACCEPTED, ReportSourceError, check_output, open_source
+from .sources import ACCEPTED, check_output, open_source
 
 
 def write_report(paths: Sequence[Path], out: Path) -> None:

@@ -83,9 +83,9 @@ def _condition_findings(
         if differences := mismatch(first, conditions_of(source)):
             findings.append(
                 Finding(
-                    f"{item.title} was measured under other conditions than {sections[0].title} "
-                    f"({'; '.join(differences)}).",
-                    "Read their latencies as two boards' figures, not as a comparison of models.",
+                    f"{item.title} was measured under other conditions than {sections[0].title}.",
+                    "Read their latencies as those of two boards, not as a comparison of models. "
+                    f"What differs: {'; '.join(differences)}.",
                 )
             )
     return tuple(findings)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..devices.errors import InputError, RunFolderError, TableFileError
+from ..devices.errors import ReportSourceError, RunFolderError, TableFileError
 from ..profiler.profile_model import ModelProfile, open_profile
 from ..profiler.schedule import Schedule
 from ..profiler.store import Store
@@ -25,10 +25,6 @@ ACCEPTED = (
     "a report takes lookup tables (boardfit profile --space NAME), profiles of models (boardfit "
     "profile MODEL.tflite --out FILE) and run folders of finished searches (boardfit search)"
 )
-
-
-class ReportSourceError(InputError):
-    """A path that is neither a table, nor a profile, nor a finished search."""
 
 
 @dataclass(frozen=True)

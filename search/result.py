@@ -153,7 +153,9 @@ def read_result(folder: Path) -> SearchResult | None:
         return None
     except OSError as error:
         raise RunFolderError(f"cannot read {path}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError
+    ) as error:  # fmt: skip
         raise RunFolderError(
             f"{path} is not a search result of boardfit's, or a damaged one ({error}); remove it "
             "and run the search again: it goes on from its last state"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from .toy_space import Objective, toy_space
 
 SPACE = toy_space()
 MACS = macs(SPACE)
-IDENTITY = {"space": "toy", "seed": 7, "target": 0.25}
+IDENTITY: dict[str, str | int | float] = {"space": "toy", "seed": 7, "target": 0.25}
 RNG = np.random.default_rng(0)
 SOME = list(dict.fromkeys(SPACE.random(RNG) for _ in range(8)))
 
@@ -59,10 +58,10 @@ def read(folder: Path) -> list[Trial]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[bytes, list[Trial]]]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[Trial]]:
     folder = tmp_path_factory.mktemp("history")
     trials = write(folder, 4)
-    yield (folder / "history.jsonl").read_bytes(), trials
+    return (folder / "history.jsonl").read_bytes(), trials
 
 
 def reopened(content: bytes) -> list[Trial]:

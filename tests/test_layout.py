@@ -45,9 +45,7 @@ def test_imports_flow_one_way(folder: str) -> None:
     for path in (ROOT / folder).rglob("*.py"):
         for name in imported(path):
             top = name.partition(".")[0]
-            assert top not in {*MAY_IMPORT, "boardfit"}, (
-                f"{path}: import {name} with dots instead"
-            )
+            assert top not in {*MAY_IMPORT, "boardfit"}, f"{path}: import {name} with dots instead"
             if name.startswith("..") and not name.startswith("..."):
                 part = name.lstrip(".").partition(".")[0]
                 assert part in MAY_IMPORT[folder], f"{path}: {folder} may not import {part}"

@@ -261,7 +261,7 @@ def test_the_polish_never_makes_it_worse_and_stays_within_the_band() -> None:
     ids=str,
 )
 def test_impossible_descents_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="at least|fractions|acceptance"):
+    with pytest.raises(ValueError, match=r"at least|fractions|acceptance"):
         DescentSettings(**wrong)
 
 
@@ -269,13 +269,13 @@ def test_impossible_descents_are_refused(wrong: dict[str, Any]) -> None:
     "wrong", [{"evaluations": 0}, {"population": 0}, {"tournament": 25}, {"floor": -0.1}], ids=str
 )
 def test_impossible_evolutions_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="at least|tournament|floor"):
+    with pytest.raises(ValueError, match=r"at least|tournament|floor"):
         EvolutionSettings(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"evaluations": 0}, {"attempts": 0}, {"floor": 2.0}], ids=str)
 def test_impossible_random_searches_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="at least|floor"):
+    with pytest.raises(ValueError, match=r"at least|floor"):
         RandomSettings(**wrong)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from boardfit.devices.errors import (
     BoardfitError,
     InputError,
+    ReportSourceError,
     RunFolderError,
     StorageError,
     TableFileError,
@@ -47,13 +49,12 @@ from boardfit.reports.frames import (
     trials_frame,
     validation_frame,
 )
-from boardfit.reports.page import write_report
+from boardfit.reports.page import figure_json, write_report
 from boardfit.reports.plots import label
 from boardfit.reports.plots_search import network_drawing, trade_off_plot
 from boardfit.reports.sections import comparison, section
 from boardfit.reports.sources import (
     ProfileSource,
-    ReportSourceError,
     SearchSource,
     TableSource,
     open_source,
@@ -196,6 +197,14 @@ def test_hostile_names_are_data(tmp_path: Path) -> None:
 @given(st.text())
 def test_a_name_in_a_figure_has_no_markup(name: str) -> None:
     assert not re.search(r"<|%\{", label(name))
+
+
+@given(st.text())
+def test_no_name_ends_the_script_that_holds_a_figure(name: str) -> None:
+    figure = go.Figure([{"type": "scatter", "x": [1], "y": [1], "text": [name]}])
+    text = figure_json(Plot("", figure, ""))
+    assert not re.search("[<>&']", text)
+    assert json.loads(text)["data"][0]["text"] == [name]
 
 
 # ---- what it says
@@ -356,7 +365,7 @@ def test_items_under_other_conditions_are_not_compared_silently(
     sources = [open_source(examples["profile"]), search_with()]
     (finding,) = comparison(sources, [section(source) for source in sources]).findings
     assert "other conditions" in finding.text
-    assert "Raspberry Pi 5" in finding.text
+    assert "Raspberry Pi 5" in finding.advice
     assert comparison(sources[1:] * 2, [section(sources[1])] * 2).findings == ()
 
 

@@ -1,7 +1,6 @@
 """Training: what it learns, that a resumed run ends with the same bits, and damaged checkpoints."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +108,15 @@ def test_a_finished_run_is_not_trained_again(dataset: Dataset, tmp_path: Path) -
 def test_other_settings_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
     checkpoint = tmp_path / "training.pt"
-    arguments = {"seed": 5, "checkpoint": checkpoint}
-    train_network(module, dataset, replace(RECIPE, steps=1), identity={"rate": 1}, **arguments)
+
+    def train(rate: int) -> None:
+        train_network(
+            module, dataset, RECIPE, seed=5, checkpoint=checkpoint, identity={"rate": rate}
+        )
+
+    train(1)
     with pytest.raises(RunFolderError, match="begun with other settings"):
-        train_network(module, dataset, RECIPE, identity={"rate": 2}, **arguments)
+        train(2)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 2000])

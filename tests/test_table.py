@@ -1,0 +1,343 @@
+"""A lookup table: built once, priced by hand, refused where it cannot be believed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pytest
+
+from boardfit.devices.errors import (
+    ConditionsChanged,
+    DeviceLost,
+    InputError,
+    MissingEntry,
+    StorageError,
+    TableFileError,
+    TableNotValid,
+)
+from boardfit.devices.fake import Faults
+from boardfit.profiler.build import TablePlan, build_table
+from boardfit.profiler.calibration import Validation
+from boardfit.profiler.description import read_layer, read_network
+from boardfit.profiler.export_table import export_table
+from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.progress import Progress
+from boardfit.profiler.store import Store
+from boardfit.profiler.table import Estimate, LookupTable, describe_result
+
+from .small_board import QUICK, board, samples, small_network, small_plan
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> LookupTable:
+    return build_table(tmp_path_factory.mktemp("t") / "t.boardfit", board(), small_plan(), QUICK)
+
+
+@pytest.fixture
+def path(built: LookupTable, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    (tmp_path / "copy.boardfit").write_bytes(built.path.read_bytes())
+    return tmp_path / "copy.boardfit"
+
+
+# What a table knows
+
+
+def test_a_finished_table_opens_with_all_that_was_planned(built: LookupTable) -> None:
+    table = LookupTable.open(built.path)
+    plan = small_plan()
+    assert set(table.operators) == {layer.signature for layer in plan.layers}
+    roles = [role for role, _, _ in table.networks.values()]
+    assert (roles.count("calibration"), roles.count("validation")) == (6, 6)
+    assert all(len(operator.runs) == QUICK.runs for operator in table.operators.values())
+    assert table.provenance == {"space": "small"}
+    assert table.conditions["board"] == "Fake board, simulated by boardfit"
+    assert (table.conditions["runtime"], table.conditions["dtype"]) == ("simulated", "float32")
+
+
+def test_the_latency_is_the_sum_of_its_layers_prices(built: LookupTable) -> None:
+    network = small_network(16, 3)
+    expected = built.calibration.constant
+    for layer in network.layers:
+        alone = float(np.median(built.operators[layer.signature].runs))
+        expected += built.calibration.price(layer, alone)
+    estimate = built.latency(network)
+    assert estimate.seconds == pytest.approx(expected)
+    assert built.validation is not None
+    margin = built.validation.margin
+    assert estimate == Estimate(
+        estimate.seconds, estimate.seconds / (1 + margin), estimate.seconds * (1 + margin)
+    )
+
+
+def test_the_table_predicts_networks_that_it_has_not_seen(built: LookupTable) -> None:
+    assert built.validation is not None
+    assert built.validation.worst < 0.05
+    built.check()
+    for role, network, runs in built.networks.values():
+        if role == "validation":
+            assert built.latency(network).seconds == pytest.approx(float(np.median(runs)), rel=0.05)
+
+
+def test_the_price_does_not_depend_on_where_a_slice_begins(tmp_path: Path) -> None:
+    layers = tuple(Layer("slice", ((4, 4, 8),), (4, 4, 4), offset=at) for at in (0, 4))
+    table = build_table(tmp_path / "t", board(), TablePlan(layers, (), (), {}), QUICK)
+    assert len(table.operators) == 1
+    assert table.price(layers[0]) == table.price(layers[1]) > 0
+
+
+def test_a_layer_without_a_price_is_named_with_the_next_step(built: LookupTable) -> None:
+    builder = NetworkBuilder((16, 16, 8))
+    builder.conv_2d(0, 9)
+    words = (
+        r"no price for 'conv_2d 16x16x8>16x16x9 k1 s1 none float32'; it was built for small: "
+        r"build one .*boardfit profile"
+    )
+    with pytest.raises(MissingEntry, match=words):
+        built.latency(builder.build())
+
+
+def test_the_frame_has_a_row_for_each_operator(built: LookupTable) -> None:
+    frame = built.frame()
+    assert len(frame) == len(built.operators)
+    row = frame.set_index("signature").loc["conv_2d 16x16x8>16x16x16 k3 s1 relu float32"]
+    assert (row.op, row.height, row.width, row.kernel, row.stride) == ("conv_2d", 16, 16, 3, 1)
+    assert (row.input_channels, row.output_channels, row.runs) == (8, 16, 2)
+    assert row.macs == 16 * 16 * 16 * 9 * 8
+    assert row.seconds_alone > row.seconds - 1e-6 > 0
+
+
+# Building
+
+
+def test_building_again_returns_the_same_without_the_board(built: LookupTable) -> None:
+    gone = board()
+    gone.transport.close()
+    again = build_table(built.path, gone, small_plan(), QUICK)
+    assert again.calibration == built.calibration
+    assert again.latency(small_network(8)) == built.latency(small_network(8))
+
+
+def test_little_memory_on_the_board_changes_no_value(built: LookupTable, tmp_path: Path) -> None:
+    device = board()
+    build_table(tmp_path / "t", device, small_plan(), QUICK, memory_cap=6_000_000)
+    assert samples(tmp_path / "t") == samples(built.path)
+
+
+def test_progress_only_grows_and_ends_at_its_total(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    restless = replace(QUICK, precision=1e-6, maximum_rounds=6)
+    build_table(tmp_path / "t", board(), small_plan(), restless, report=told.append)
+    done = [progress.done for progress in told]
+    assert done == sorted(done)
+    assert told[-1].done == told[-1].total == 33 * QUICK.runs * (QUICK.minimum_rounds + 1)
+    assert {progress.total for progress in told} == {told[-1].total}
+    assert any(progress.detail == "loading models, 33 of 33" for progress in told)
+
+
+def test_the_budget_ends_a_build_after_the_minimum_of_rounds(tmp_path: Path) -> None:
+    restless = replace(QUICK, precision=1e-6, maximum_rounds=8)
+    build_table(tmp_path / "long", board(), small_plan(), restless)
+    build_table(tmp_path / "short", board(), small_plan(), replace(restless, budget_seconds=1e-3))
+    rounds = {name: max(row[3] for row in samples(tmp_path / name)) for name in ("long", "short")}
+    assert rounds == {"long": 7, "short": QUICK.minimum_rounds - 1}
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A table whose build was interrupted in its second run."""
+    with pytest.raises(DeviceLost):
+        build_table(
+            tmp_path / "begun", board(faults=Faults(lose=frozenset({300}))), small_plan(), QUICK
+        )
+    assert {row[2] for row in samples(tmp_path / "begun")} == {0, 1}
+    return tmp_path / "begun"
+
+
+def test_an_unfinished_table_says_how_to_go_on(begun: Path) -> None:
+    with pytest.raises(TableFileError, match="is not finished; run the command that builds it"):
+        LookupTable.open(begun)
+    build_table(begun, board(), small_plan(), QUICK)
+    LookupTable.open(begun)
+
+
+def test_another_board_does_not_go_on_with_it(begun: Path) -> None:
+    before = samples(begun)
+    with pytest.raises(ConditionsChanged, match="governor: was 'performance', is 'powersave'"):
+        build_table(begun, board(governor="powersave"), small_plan(), QUICK)
+    with pytest.raises(ConditionsChanged, match=r"kernel: was '6\.6\.0-fake', is None"):
+        build_table(begun, board(kernel=None), small_plan(), QUICK)
+    assert samples(begun) == before
+
+
+@pytest.mark.parametrize(
+    ("plan", "schedule", "words"),
+    [
+        (small_plan(space="other"), QUICK, r"another plan \(provenance differ\); give another"),
+        (small_plan(), replace(QUICK, samples=3), r"another plan \(schedule differ\)"),
+        (replace(small_plan(), calibration=()), QUICK, r"another plan \(entries differ\)"),
+        (small_plan(calibration=5), QUICK, r"another plan \(entries differ\)"),
+    ],
+    ids=["provenance", "schedule", "fewer", "roles"],
+)
+def test_another_plan_is_refused_by_name(
+    path: Path, plan: TablePlan, schedule: object, words: str
+) -> None:
+    assert isinstance(schedule, type(QUICK))
+    before = samples(path)
+    with pytest.raises(TableFileError, match=words):
+        build_table(path, board(), plan, schedule)
+    assert samples(path) == before
+
+
+def test_provenance_survives_the_file(tmp_path: Path) -> None:
+    plan = TablePlan(small_network(8).layers, (), (), {"sizes": (1, 2), "nothing": None})
+    for _ in range(2):
+        table = build_table(tmp_path / "t", board(), plan, QUICK)
+    assert table.provenance == {"sizes": [1, 2], "nothing": None}
+
+
+def test_a_plan_prices_every_layer_of_its_networks() -> None:
+    layers = tuple(layer for layer in small_network(8).layers if layer.op != "mean")
+    with pytest.raises(ValueError, match=r"a network needs 'mean .*', which is not planned"):
+        TablePlan(layers, (), (small_network(8),), {})
+
+
+# The bar
+
+
+def with_validation(path: Path, validation: Validation | None) -> LookupTable:
+    calibration = LookupTable.open(path).calibration
+    with Store.open(path, write=True) as store:
+        store.write_document("result", describe_result(calibration, validation))
+    return LookupTable.open(path)
+
+
+def test_a_table_below_its_bar_is_not_valid(path: Path) -> None:
+    measured = np.full(10, 1e-3)
+    predicted = measured * np.array([1.0] * 8 + [1.11, 0.8])
+    table = with_validation(path, Validation(predicted, measured, measured[:, None]))
+    words = r"predicts only 80% of its held-out networks within 10 % .*MAPE 3\.1%.*build it again"
+    with pytest.raises(TableNotValid, match=words):
+        table.check()
+    predicted[8] = 1.1e-3 * (1 - 1e-9)
+    with_validation(path, Validation(predicted, measured, measured[:, None])).check()
+
+
+def test_a_table_without_held_out_networks_is_not_valid(path: Path) -> None:
+    table = with_validation(path, None)
+    with pytest.raises(TableNotValid, match="built without held-out networks"):
+        table.check()
+    estimate = table.latency(small_network(8))
+    assert estimate.low == estimate.seconds == estimate.high
+
+
+# Files that are something else
+
+
+def test_a_file_without_a_table_is_told_apart(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "t") as store:
+        store.begin([], {"kind": "profile"})
+    with pytest.raises(TableFileError, match="holds measurements, but no lookup table"):
+        LookupTable.open(tmp_path / "t")
+    with Store.create(tmp_path / "empty"):
+        pass
+    with pytest.raises(TableFileError, match="no lookup table"):
+        LookupTable.open(tmp_path / "empty")
+    with pytest.raises(TableFileError, match="there is no table"):
+        LookupTable.open(str(tmp_path / "none"))
+
+
+def test_a_build_killed_before_its_plan_was_written_goes_on(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "t"):
+        pass
+    build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    LookupTable.open(tmp_path / "t").check()
+
+
+SET = "UPDATE documents SET content = json_set(content, {}) WHERE name = 'result'"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE documents SET content = '{}' WHERE name = 'result'",
+        "UPDATE documents SET content = '{\"kind\": \"table\"}' WHERE name = 'plan'",
+        SET.format("'$.calibration', 5"),
+        SET.format("'$.calibration.factors', json('[1]')"),
+        SET.format("'$.calibration.factors', json('{\"conv_2d\": [1]}')"),
+        SET.format("'$.calibration.constant', 'small'"),
+        SET.format("'$.calibration.constant', null"),
+        SET.format("'$.validation', 5"),
+        SET.format("'$.validation.predicted', json('[1, [2]]')"),
+        SET.format("'$.validation.predicted', json('[1]')"),
+        SET.format("'$.validation.runs', json('[1, 1, 1, 1, 1, 1]')"),
+        SET.format("'$.validation.measured[0]', 0.0"),
+        "DELETE FROM samples WHERE entry = 3",
+        "UPDATE samples SET seconds = 'soon' WHERE entry = 3",
+        "UPDATE entries SET content = '{}' WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.op', 'conv_9d') WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.inputs', json('[]')) WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.inputs', 5) WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.output', json('[1e999]')) WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.activation', 5) WHERE id = 1",
+        "UPDATE entries SET content = json_set(content, '$.nodes', 5) WHERE role = 'validation'",
+        "UPDATE entries SET content = json_set(content, '$.nodes[0].reads', json('[7]'))"
+        " WHERE role = 'validation'",
+    ],
+)
+def test_a_table_whose_contents_contradict_is_refused(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    assert connection.execute(statement).rowcount > 0
+    connection.commit()
+    connection.close()
+    with pytest.raises(TableFileError, match=r"cannot be read|damaged"):
+        LookupTable.open(path)
+
+
+def test_descriptions_are_read_strictly() -> None:
+    for content in ({}, {"op": "relu"}, {"op": "relu", "inputs": [[1]], "output": [float("inf")]}):
+        with pytest.raises(TableFileError, match="a layer in the table cannot be read"):
+            read_layer({"kernel": 1, "stride": 1, "activation": "none", "offset": 0, **content})
+        with pytest.raises(TableFileError):
+            read_network({"input": [1], "nodes": [content]})
+
+
+# Export
+
+
+def read_back(path: Path, like: pandas.DataFrame) -> pandas.DataFrame:
+    if path.suffix == ".csv":
+        with path.open(newline="") as file:  # pandas' own reader rounds, as fast parsers do
+            rows = list(csv.DictReader(file))
+        kinds = {name: type(value) for name, value in like.iloc[0].to_dict().items()}
+        return pandas.DataFrame([{n: kinds[n](v) for n, v in row.items()} for row in rows])
+    if path.suffix == ".json":
+        return pandas.DataFrame(json.loads(path.read_text()))
+    return pandas.read_parquet(path)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_an_export_is_read_back_exactly(built: LookupTable, tmp_path: Path, ending: str) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / "new" / f"table{ending}"
+    assert export_table(built, out) == len(built.operators)
+    expected = built.frame()
+    found = read_back(out, expected)
+    pandas.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
+
+
+def test_an_export_that_cannot_be_made_says_why(built: LookupTable, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"use \.csv, \.json or \.parquet"):
+        export_table(built, tmp_path / "table.xlsx")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(StorageError, match="cannot write"):
+        export_table(built, tmp_path / "folder.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.csv"]
