@@ -62,6 +62,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if not len(self.seconds) == len(self.run) == len(self.round) > 0:
             raise ValueError(f"{self.key}: a measurement needs samples, each with run and round")
+        if not ((self.seconds > 0) & np.isfinite(self.seconds)).all():
+            raise ValueError(f"{self.key}: a sample took no time")
 
     @property
     def minimum(self) -> float:

@@ -66,10 +66,11 @@ class ModelInfo:
 
 def read_model_file(path: Path) -> bytes:
     """Return a model file's bytes. Raises `ModelFileError` where it cannot be read."""
+    if not path.exists():
+        raise ModelFileError(f"there is no model file {path}; check the path")
     # A pipe would block for ever, /dev/zero would never end.
     if not path.is_file():
-        what = "is not an ordinary file" if path.exists() else "does not exist"
-        raise ModelFileError(f"cannot read the model {path}: it {what}; check the path")
+        raise ModelFileError(f"the model {path} is not an ordinary file; check the path")
     try:
         return path.read_bytes()
     except OSError as error:

@@ -228,12 +228,18 @@ def peak_memory(space: SearchSpace) -> StageTables:
     return StageTables(space, peak, combine=np.maximum)
 
 
-def reachable(space: SearchSpace, metric: Metric, target: float) -> Architecture:
+def reachable(
+    space: SearchSpace,
+    metric: Metric,
+    target: float,
+    text: Callable[[float], str] = "{:.6g}".format,
+) -> Architecture:
     """An architecture whose metric is at most `target`, without scoring any.
 
     The smallest one, where it will do. Latency does not always fall with the widths (the bypass
     has its price), so that otherwise the metric is lowered coordinate by coordinate until no
-    single change lowers it further. Raises `ConstraintNotMet` naming the smallest value found.
+    single change lowers it further. Raises `ConstraintNotMet` naming the smallest value found, as
+    `text` writes it.
     """
     best = np.array(space.smallest, np.int64)
     value = float(metric(best[None])[0])
@@ -247,8 +253,10 @@ def reachable(space: SearchSpace, metric: Metric, target: float) -> Architecture
             if values.min() < value:
                 best, value, improved = rows[values.argmin()], float(values.min()), True
     if value > target:
+        full = float(metric([space.full])[0])
         raise ConstraintNotMet(
-            f"no network of {space.name} meets the target {target:.6g}: the smallest value found "
-            f"is {value:.6g}; choose a target of at least that, or a smaller space"
+            f"no network of {space.name} meets the target {text(target)}: the smallest value found "
+            f"is {text(value)}, the full network's is {text(full)}; choose a target between them, "
+            "or a smaller space"
         )
     return space.canonical(as_architectures(best[None])[0])

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..devices.base import Device
-from ..devices.errors import ConstraintNotMet, InputError
+from ..devices.errors import InputError
 from ..devices.files import exclusive
 from ..profiler.description import network_key
 from ..profiler.layers import Network
@@ -50,6 +50,9 @@ from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
 OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
+
+
+GUIDE = 12  # candidates for each that is scored; the default descent has the same guide
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def search(
     full_seconds = float(metric([space.full])[0])
     value, is_share = parse_target(settings.target)
     target = value * full_seconds if is_share else value
-    check_reachable(space, metric, target, full_seconds)
+    reachable(space, metric, target, seconds_text)  # fails early, before anything is trained
     identity = _identity(space, table, dataset, settings)
     with exclusive(folder / ".lock"):
         begin_run(folder, identity)
@@ -189,19 +192,6 @@ def search(
         return result
 
 
-def check_reachable(space: SearchSpace, metric: Metric, target: float, full_seconds: float) -> None:
-    """Raise `ConstraintNotMet`, with times as people read them, where nothing is fast enough."""
-    try:
-        reachable(space, metric, target)
-    except ConstraintNotMet as error:
-        smallest = float(metric([space.smallest])[0])
-        raise ConstraintNotMet(
-            f"no network of {space.name} is as fast as {seconds_text(target)}: the smallest takes "
-            f"{seconds_text(smallest)}, the full one {seconds_text(full_seconds)}; choose a target "
-            "between them"
-        ) from error
-
-
 def uniform_baseline(space: SearchSpace, metric: Metric, target: float) -> Architecture:
     """The full network with all widths narrowed alike, as large as the target allows.
 
@@ -236,12 +226,11 @@ def optimize(
 ) -> Iterator[Trial]:
     """Run an optimiser by its name, with so many evaluations at most."""
     if name == "evolution":
-        settings = EvolutionSettings(evaluations=evaluations)
-        return evolution(space, evaluate, metric, target, rng, settings)
+        grown = EvolutionSettings(evaluations=evaluations, oversample=GUIDE)
+        return evolution(space, evaluate, metric, target, rng, grown)
     if name == "random":
-        return random_search(
-            space, evaluate, metric, target, rng, RandomSettings(evaluations=evaluations)
-        )
+        drawn = RandomSettings(evaluations=evaluations, oversample=GUIDE)
+        return random_search(space, evaluate, metric, target, rng, drawn)
     preset = DEFAULT if name == "coordinate-descent" else SINGLE_LAYER
     descent = replace(preset, evaluations=evaluations)
     return coordinate_descent(space, evaluate, metric, target, rng, descent)

@@ -28,26 +28,31 @@ from ..profiler.progress import Progress, Report, silent
 from .data import Dataset, Images, batches, normalise
 from .network_module import NetworkModule
 from .supernet import SuperNetwork
-from .widths import Sampler
+from .widths import Sampler, repeat
 
 FORMAT = "boardfit checkpoint"
 VERSION = 1
 CHECKPOINT_SECONDS = 15.0
 
-# One step's loss on a batch of images and labels; its gradient is left in the parameters.
-Backward = Callable[[Tensor, Tensor], float]
+# A step's loss on images and labels, given its number; the gradient is left in the parameters.
+Backward = Callable[[Tensor, Tensor, int], float]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to train: AdamW (Loshchilov and Hutter 2019), linear warm-up for `warmup` (a fraction
-    of the steps), then a cosine to zero; weight decay on kernels only."""
+    of the steps), then a cosine to zero; weight decay on kernels only.
+
+    A super-network trains its full network alone for `full_first` (a fraction of the steps):
+    until the largest has learnt something, random sub-networks only disturb one another.
+    """
 
     steps: int = 1500
     batch_size: int = 64
     learning_rate: float = 0.04
     weight_decay: float = 1e-2
     warmup: float = 0.1
+    full_first: float = 0.25
     label_smoothing: float = 0.0
     clip_norm: float = 5.0
 
@@ -93,8 +98,13 @@ def train_supernet(
 ) -> None:
     """Train all sub-networks together; `rng` is the generator that `sampler` draws from."""
 
-    def backward(images: Tensor, labels: Tensor) -> float:
-        draws = sampler.draw(len(images))
+    full_steps = round(recipe.full_first * recipe.steps)
+
+    def backward(images: Tensor, labels: Tensor, step: int) -> float:
+        if step < full_steps:
+            draws = [repeat(supernet.space.full, len(images))]
+        else:
+            draws = sampler.draw(len(images))
         total = 0.0
         for draw in draws:
             loss = F.cross_entropy(supernet(images, draw), labels) / len(draws)
@@ -121,7 +131,7 @@ def train_network(
 ) -> None:
     """Train one network on its own."""
 
-    def backward(images: Tensor, labels: Tensor) -> float:
+    def backward(images: Tensor, labels: Tensor, step: int) -> float:
         loss = F.cross_entropy(module(images), labels, label_smoothing=recipe.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
@@ -153,7 +163,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(state.step)
             optimizer.zero_grad(set_to_none=True)
-            loss = backward(images, labels)
+            loss = backward(images, labels, state.step)
             nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
             optimizer.step()
             if not math.isfinite(loss):

@@ -169,4 +169,4 @@ def test_a_target_that_no_network_meets_says_what_can_be_reached(
 ) -> None:
     arguments: list[str | Path] = ["search", "--device", "fake", "--table", table]
     done = run([*arguments, "--latency", "1us", "--data", "shapes:200"], tmp_path, code=5)
-    assert "the smallest takes" in done.stderr
+    assert "the smallest value found is" in done.stderr

@@ -103,7 +103,7 @@ def test_each_different_layer_is_priced_once() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 7, 10_000])
-@pytest.mark.parametrize("column", [0, 1, -1])
+@pytest.mark.parametrize("column", [0, 1, 2, -1])  # 2 may be 0, the others not
 def test_a_value_outside_of_the_space_is_refused(wrong: int, column: int) -> None:
     rows = metrics.as_rows(TOY, [TOY.full, TOY.full])
     rows[1, column] = wrong

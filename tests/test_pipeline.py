@@ -152,7 +152,7 @@ def test_a_table_below_its_bar_is_refused_unless_allowed(
 def test_a_target_out_of_reach_says_the_smallest_latency(
     table: LookupTable, dataset: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConstraintNotMet, match=r"the smallest takes [0-9.]+ us"):
+    with pytest.raises(ConstraintNotMet, match=r"the smallest value found is [0-9.]+ us"):
         search(SPACE, table, connect("fake"), dataset, replace(SETTINGS, target="1us"), tmp_path)
 
 

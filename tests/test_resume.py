@@ -110,10 +110,10 @@ def test_a_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 CHILD = """
 import sys
-from dataclasses import replace
 from pathlib import Path
+from boardfit.profiler.build import build_table
 sys.path.insert(0, sys.argv[1])
-from small_board import QUICK, board, build_table, large_plan
+from small_board import QUICK, board, large_plan
 print("ready", flush=True)
 build_table(Path(sys.argv[2]), board(), large_plan(), QUICK)
 """
@@ -146,7 +146,8 @@ def test_a_build_that_is_killed_at_twenty_random_moments(tmp_path: Path) -> None
     assert child.wait(200)
     whole = time.monotonic() - child.began
     rng = random.Random(0)
-    kills = tables = 0
+    kills = tables = amidst = 0
+    size = len(samples(expected))
     before: list[tuple[Any, ...]] = []
     path = tmp_path / "killed-0"
     while True:
@@ -156,6 +157,7 @@ def test_a_build_that_is_killed_at_twenty_random_moments(tmp_path: Path) -> None
             after = samples(path)
             expect_growth(before, after)
             before = after
+            amidst += 0 < len(after) < size
         if finished:
             expect_equal(path, expected)
             litter = {p.name for p in tmp_path.glob(f"{path.name}*")} - {path.name}
@@ -168,3 +170,4 @@ def test_a_build_that_is_killed_at_twenty_random_moments(tmp_path: Path) -> None
             kills += 1
     assert len(large_plan().layers) >= 200
     assert kills == 20
+    assert amidst >= 5  # the moments were not all before the first sample

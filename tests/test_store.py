@@ -334,7 +334,7 @@ def test_damaged_bytes_never_surprise(path: Path) -> None:
     rng = random.Random(0)
     opened = 0
     begin = time.monotonic()
-    for _ in range(2000):
+    for _ in range(1500):
         data = bytearray(whole)
         used = [i for i in (rng.randrange(len(data)) for _ in range(40)) if data[i]]
         for at in rng.sample(used, min(len(used), rng.choice([1, 1, 2, 8]))):
@@ -343,7 +343,7 @@ def test_damaged_bytes_never_surprise(path: Path) -> None:
             data[rng.randrange(600)] = rng.randrange(256)
         path.write_bytes(data)
         opened += opens(path)
-    assert 20 < opened < 1980
+    assert 20 < opened < 1480
     assert time.monotonic() - begin < 60
 
 
