@@ -21,6 +21,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
 ├── ConstraintNotMet          5: no network of the space meets the target
+├── BudgetSpent               1: a search asked for more evaluations than it was given
 ├── StorageError              1: the disk is full or cannot be written
 └── InUse                     1: another process works on the same table or run
 """
@@ -126,6 +127,10 @@ class ConstraintNotMet(BoardfitError):
     """No network of the space meets the target; the message says what can be reached."""
 
     exit_code = 5
+
+
+class BudgetSpent(BoardfitError):
+    """A search wanted to score more networks than its budget allows."""
 
 
 class StorageError(BoardfitError):

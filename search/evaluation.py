@@ -21,7 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
 
-from ..devices.errors import BoardfitError, ConstraintNotMet, InUse, RunFolderError, storage_errors
+from ..devices.errors import (
+    BoardfitError,
+    BudgetSpent,
+    ConstraintNotMet,
+    InUse,
+    RunFolderError,
+    storage_errors,
+)
 from .metrics import Metric
 from .space import Architecture, SearchSpace
 
@@ -31,10 +38,6 @@ FILE_NAME = "history.jsonl"
 
 Criterion = Literal["accuracy", "loss"]
 Identity = Mapping[str, str | int | float]
-
-
-class BudgetSpent(BoardfitError):
-    """A search wanted to score more networks than its budget allows."""
 
 
 @dataclass(frozen=True)

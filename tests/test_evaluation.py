@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from boardfit.devices.errors import (
     BoardfitError,
+    BudgetSpent,
     ConstraintNotMet,
     InUse,
     RunFolderError,
@@ -22,7 +23,6 @@ from boardfit.devices.errors import (
     StorageError,
 )
 from boardfit.search.evaluation import (
-    BudgetSpent,
     Evaluator,
     History,
     Trial,
