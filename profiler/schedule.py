@@ -84,7 +84,7 @@ def next_round(
             rounds = seen.get(entry, {})
             if number not in rounds:
                 earlier = [s for r, s in rounds.items() if PROBE_ROUND < r < number]
-                if number <= 0 or not settled(earlier, schedule):
+                if not settled(earlier, schedule):
                     todo.append(entry)
         if todo:
             return number, todo

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -52,6 +52,8 @@ TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
 OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
 
 
+SUPERNET_RECIPE = Recipe(learning_rate=0.015)
+FINAL_RECIPE = Recipe()
 GUIDE = 12  # candidates for each that is scored; the default descent has the same guide
 
 
@@ -69,8 +71,8 @@ class SearchSettings:
     optimizer: OptimizerName = "coordinate-descent"
     evaluations: int = 120
     holdout_images: int = 1000
-    supernet: Recipe = field(default_factory=Recipe)
-    final: Recipe = field(default_factory=Recipe)
+    supernet: Recipe = SUPERNET_RECIPE
+    final: Recipe = FINAL_RECIPE
 
     def __post_init__(self) -> None:
         parse_target(self.target)
@@ -88,10 +90,9 @@ def recipes(
     supernet_steps: int | None = None, final_steps: int | None = None
 ) -> tuple[Recipe, Recipe]:
     """The recipes for the super-network and for the finalists, with other numbers of steps."""
-    defaults = SearchSettings()
     return (
-        replace(defaults.supernet, steps=supernet_steps or defaults.supernet.steps),
-        replace(defaults.final, steps=final_steps or defaults.final.steps),
+        replace(SUPERNET_RECIPE, steps=supernet_steps or SUPERNET_RECIPE.steps),
+        replace(FINAL_RECIPE, steps=final_steps or FINAL_RECIPE.steps),
     )
 
 

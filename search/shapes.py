@@ -1,6 +1,6 @@
 """Pictures that are drawn on the spot, so that a search can be tried without downloading anything.
 
-Each picture shows one large object, the target, before a smaller one that means nothing. The class
+Each picture shows one large object, the target, before smaller ones that mean nothing. The class
 is the target's outline together with its pattern: `OUTLINES[label // 3]`, `PATTERNS[label % 3]`:
 
     outline     triangle, square, cross, star
@@ -8,7 +8,7 @@ is the target's outline together with its pattern: `OUTLINES[label // 3]`, `PATT
     class       0 plain triangle, 1 triangle with stripes, ..., 11 star with checks
 
 Place, angle, size, colours and the pattern's period are random and say nothing about the class;
-the smaller object has an outline and a pattern of the same kinds. The constants were chosen such
+the smaller objects have outlines and patterns of the same kinds. The constants were chosen such
 that a network's width matters. `mobilenetv3-32`, 20,000 images, 1000 steps of 64, AdamW at 0.008,
 one seed, no shifts: the full network reached 0.923 on 3000 test images, the one narrowed to a
 quarter 0.646. That is at equal steps: trained for longer, the narrow one goes on improving.
@@ -27,9 +27,9 @@ OUTLINES = ("triangle", "square", "cross", "star")
 PATTERNS = ("plain", "stripes", "checks")
 CLASSES = tuple(f"{outline} with {pattern}" for outline in OUTLINES for pattern in PATTERNS)
 
-DISTRACTORS = 1
-NOISE = 0.03  # standard deviation; white minus black is 1
-CONTRAST = 0.8  # between a pattern's two colours, before they are clipped; at most sqrt(3)
+DISTRACTORS = 2
+NOISE = 0.06  # standard deviation; white minus black is 1
+CONTRAST = 0.6  # between a pattern's two colours, before they are clipped; at most sqrt(3)
 TARGET_RADIUS = (0.30, 0.42)  # of the picture's side
 DISTRACTOR_RADIUS = (0.10, 0.19)
 PERIOD = (5.0, 7.5)  # of a pattern, in pixels of a picture of 32

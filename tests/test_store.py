@@ -173,6 +173,19 @@ def test_a_second_writer_is_kept_out_and_a_reader_is_not(path: Path) -> None:
         assert len(store.samples()) == before + 3
 
 
+def test_a_reader_that_takes_its_time_does_not_hinder_a_writer(path: Path) -> None:
+    with Store.open(path, write=True) as writer:
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        count = "SELECT count(*) FROM samples"
+        before = reader.execute(count).fetchone()
+        begin = time.monotonic()
+        writer.commit([(1, visit("a", 1.0))], session=1, run=1, round_number=0)
+        assert time.monotonic() - begin < 3  # SQLite waits for five seconds where it must
+        assert reader.execute(count).fetchone() == before
+        reader.close()
+
+
 def test_a_reader_does_not_hinder_the_end_of_a_writer(path: Path) -> None:
     with Store.open(path) as reader:
         reader.samples()
@@ -189,13 +202,11 @@ def test_a_reader_cannot_write(path: Path) -> None:
 
 def test_a_sample_cannot_be_committed_twice(memory: Store) -> None:
     before = memory.samples()
-    again = [(2, visit("b", 1.0)), (1, visit("a", 1.0))]
+    later = Visit("a", 99.0, (8.0,), (1.0,), 7)
     with pytest.raises(BoardfitError, match="UNIQUE constraint failed"):
-        memory.commit(again[1:], session=1, run=0, round_number=0)
+        memory.commit([(1, later)], session=1, run=0, round_number=0)
     with pytest.raises(BoardfitError, match="UNIQUE constraint failed"):
-        memory.commit(
-            [(2, visit("b", 1.0, 1.0)), (2, visit("b", 1.0))], session=1, run=5, round_number=0
-        )
+        memory.commit([(2, visit("b", 1.0)), (2, later)], session=1, run=5, round_number=0)
     assert memory.samples() == before  # not even the first of a transaction stays
 
 

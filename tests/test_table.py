@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +23,15 @@ from boardfit.devices.errors import (
     TableFileError,
     TableNotValid,
 )
-from boardfit.devices.fake import Faults
-from boardfit.profiler.build import TablePlan, build_table
+from boardfit.devices.fake import FakeTransport, Faults
+from boardfit.profiler.build import TablePlan, build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
 from boardfit.profiler.export_table import export_table
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.progress import Progress
+from boardfit.profiler.schedule import PROBE_ROUND
+from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import Estimate, LookupTable, describe_result
 
@@ -124,10 +128,45 @@ def test_building_again_returns_the_same_without_the_board(built: LookupTable) -
     assert again.latency(small_network(8)) == built.latency(small_network(8))
 
 
+class Watched:
+    """The simulated worker, and how many models it held at once."""
+
+    def __init__(self, held: list[int]) -> None:
+        self._worker = SimulatedWorker()
+        self._held = held
+
+    def start(self) -> Iterator[bytes]:
+        self._held.append(0)
+        return self._worker.start()
+
+    def handle(self, line: bytes) -> Iterator[bytes]:
+        asked = json.loads(line)["do"]
+        self._held.append(0 if asked == "unload" else self._held[-1] + (asked == "load"))
+        return self._worker.handle(line)
+
+
 def test_little_memory_on_the_board_changes_no_value(built: LookupTable, tmp_path: Path) -> None:
-    device = board()
-    build_table(tmp_path / "t", device, small_plan(), QUICK, memory_cap=6_000_000)
+    held: list[int] = []
+    transport = FakeTransport(programs={"python3": lambda: Watched(held)})
+    device = replace(board(), transport=transport)
+    cap = 6_000_000
+    build_table(tmp_path / "t", device, small_plan(), QUICK, memory_cap=cap)
     assert samples(tmp_path / "t") == samples(built.path)
+    smallest = min(source.memory for source in sources(small_plan().entries()).values())
+    assert 5 < max(held) <= cap // smallest + 1  # and the reference model
+
+
+def test_samples_repeat_until_they_fill_the_clock(built: LookupTable) -> None:
+    probes: dict[str, float] = {}
+    checked = 0
+    for key, _, run, number, _, warmup, _, seconds in samples(built.path):
+        if number == PROBE_ROUND and warmup == 2:  # a sample of the probe, not its warm-up
+            probes[f"{key} {run}"] = min(seconds, probes.get(f"{key} {run}", seconds))
+    for key, _, run, _, _, warmup, repeats, _ in samples(built.path):
+        if not warmup:
+            assert repeats == math.ceil(QUICK.sample_seconds / probes[f"{key} {run}"])
+            checked += repeats > 1
+    assert checked > 100
 
 
 def test_progress_only_grows_and_ends_at_its_total(tmp_path: Path) -> None:
