@@ -21,7 +21,7 @@ from boardfit.profiler.emit_tflite import emit, emit_layer
 from boardfit.profiler.layers import Layer, Network
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
-from boardfit.profiler.table import split_entries
+from boardfit.profiler.table import representative, split_entries
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 
@@ -52,10 +52,10 @@ def main() -> None:
         share = sum(row["inside"] for row in inside) / sum(row["wall"] for row in inside)
         print(
             f"{SPACE}: {len(table.operators)} operators and {len(table.networks)} networks in "
-            f"{seconds:.0f} s, {samples} samples, {Schedule().runs} runs; of the rounds "
+            f"{seconds:.0f} s, {samples} samples, {table.runs} runs; of the rounds "
             f"{share:.0%} of the board's time is inside of inferences"
         )
-        line("calibrated (the table)", table.validation)
+        line("the table, calibrated with 20 networks", table.validation)
         for calibration in (5, 10):
             line(f"calibrated with {calibration} networks", refit(table.path, calibration))
         line("raw sums of operators", refit(table.path, 0))
@@ -87,7 +87,7 @@ def refit(path: Path, count: int) -> Validation:
 def show_statistics(store: Store) -> None:
     """The same samples, priced by other statistics."""
     for name, statistic in STATISTICS.items():
-        line(f"statistic: {name}", validated(store, statistic, 20))
+        line(f"visits of a run by their {name}", validated(store, statistic, 20))
 
 
 def validated(store: Store, statistic: Callable[[Series], float], count: int) -> Validation:
@@ -103,7 +103,7 @@ def validated(store: Store, statistic: Callable[[Series], float], count: int) ->
     chosen = [(n, r) for role, n, r in networks.values() if role == "calibration"][:count]
     calibration: Calibration = fit(
         [network.layers for network, _ in chosen],
-        np.array([np.median(runs) for _, runs in chosen]),
+        np.array([representative(runs) for _, runs in chosen]),
         alone,
     )
     held_out = [(n, r) for role, n, r in networks.values() if role == "validation"]
@@ -112,7 +112,7 @@ def validated(store: Store, statistic: Callable[[Series], float], count: int) ->
         for n, _ in held_out
     ]
     runs = np.array([r for _, r in held_out])
-    return Validation(np.array(predicted), np.median(runs, axis=1), runs)
+    return Validation(np.array(predicted), runs.min(axis=1), runs)
 
 
 def line(name: str, validation: Validation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from .measurement import Measurement
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry, Store
-from .table import LookupTable, describe_result, run_values, split_entries
+from .table import LookupTable, describe_result, representative, run_values, split_entries
 
+FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of an interpreter, beyond weights and activations
 
 
@@ -75,9 +76,12 @@ def build_table(
 ) -> LookupTable:
     """Build the table, or go on with the one that was begun at `path`; return it finished.
 
-    A finished table is returned as it is. Raises `TableFileError` where the file was begun with
-    another plan, `ConditionsChanged` where the board is not in the state it was in,
-    and what the board, the worker or the disk raise; finished visits are never lost.
+    Where held-out networks are not predicted well enough after the schedule's runs, up to
+    `FURTHER_RUNS` more are measured, and as many again each time that the table is built again
+    (`LookupTable.check` says whether it is good enough). A table that is good enough is returned
+    as it is. Raises `TableFileError` where the file was begun with another plan,
+    `ConditionsChanged` where the board is not in the state it was in, and what the board, the
+    worker or the disk raise; visits that were committed are never lost.
     """
     schedule = schedule or Schedule()
     entries = plan.entries()
@@ -88,19 +92,33 @@ def build_table(
         "entries": len(entries),
     }
     with begin_or_continue(path, entries, document) as store:
-        if store.document("result") is None:
-            run_campaign(
-                store,
-                device,
-                sources(entries),
-                schedule,
-                threads=threads,
-                runtime=runtime,
-                memory_cap=memory_cap,
-                report=report,
-            )
-            store.write_document("result", describe_result(*judge(store)))
+        if (runs := _runs_to_go(path, store, schedule)) is not None:
+            for count in runs:
+                run_campaign(
+                    store,
+                    device,
+                    sources(entries),
+                    replace(schedule, runs=count),
+                    threads=threads,
+                    runtime=runtime,
+                    memory_cap=memory_cap,
+                    report=report,
+                )
+                calibration, validation = judge(store, runs=count)
+                if validation is None or validation.passes:
+                    break
+            store.write_document("result", describe_result(calibration, validation, runs=count))
     return LookupTable.open(path)
+
+
+def _runs_to_go(path: Path, store: Store, schedule: Schedule) -> range | None:
+    """The numbers of runs after which the table is judged; None where it is good already."""
+    if store.document("result") is None:
+        return range(schedule.runs, schedule.runs + FURTHER_RUNS + 1)
+    table = LookupTable.open(path)
+    if table.validation is None or table.validation.passes:
+        return None
+    return range(table.runs + 1, table.runs + FURTHER_RUNS + 1)
 
 
 def begin_or_continue(
@@ -153,17 +171,17 @@ def sources(entries: Iterable[Entry]) -> dict[str, Source]:
     return found
 
 
-def judge(store: Store) -> tuple[Calibration, Validation | None]:
-    """Fit the calibration and predict the held-out networks, from what is stored."""
-    operators, networks = split_entries(store.entries(), run_values(store))
+def judge(store: Store, *, runs: int) -> tuple[Calibration, Validation | None]:
+    """Fit the calibration and predict the held-out networks, from the first `runs` runs."""
+    operators, networks = split_entries(store.entries(), run_values(store, runs=runs))
     alone = {signature: operator.seconds for signature, operator in operators.items()}
-    chosen = [(n, runs) for role, n, runs in networks.values() if role == "calibration"]
+    chosen = [(n, values) for role, n, values in networks.values() if role == "calibration"]
     calibration = fit(
         [network.layers for network, _ in chosen],
-        np.array([np.median(runs) for _, runs in chosen]),
+        np.array([representative(values) for _, values in chosen]),
         alone,
     )
-    held_out = [(n, runs) for role, n, runs in networks.values() if role == "validation"]
+    held_out = [(n, values) for role, n, values in networks.values() if role == "validation"]
     if not held_out:
         return calibration, None
     predicted = [
@@ -171,8 +189,9 @@ def judge(store: Store) -> tuple[Calibration, Validation | None]:
         + sum(calibration.price(layer, alone[layer.signature]) for layer in network.layers)
         for network, _ in held_out
     ]
-    runs = np.array([runs for _, runs in held_out])
-    return calibration, Validation(np.array(predicted), np.median(runs, axis=1), runs)
+    measured = np.array([representative(values) for _, values in held_out])
+    by_run = np.array([values for _, values in held_out])
+    return calibration, Validation(np.array(predicted), measured, by_run)
 
 
 def measurement(store: Store, key: str, planned_runs: int) -> Measurement:

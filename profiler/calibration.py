@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .layers import BYTES_PER_ELEMENT, Layer
 
+BAR = 0.90  # share of held-out networks that must be predicted within 10 %
 COLD_BYTES = 32 * 1024  # weights beyond this do not stay in a first-level cache
 
 # Prior mean and standard deviation of each parameter, in its unit.
@@ -103,6 +104,11 @@ class Validation:
     def share_within(self, limit: float) -> float:
         """The share of networks with an error of at most `limit`."""
         return float((np.abs(self.errors) <= limit).mean())
+
+    @property
+    def passes(self) -> bool:
+        """Whether enough networks are predicted within 10 % for the table to be relied on."""
+        return self.share_within(0.10) >= BAR
 
     @property
     def spearman(self) -> float:

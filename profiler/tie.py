@@ -25,7 +25,7 @@ from .measurement import Measurement
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry
-from .table import Estimate, LookupTable, run_values
+from .table import Estimate, LookupTable, representative, run_values
 
 TIE_SCHEDULE = Schedule(runs=3, minimum_rounds=20, maximum_rounds=30, samples=3)
 
@@ -72,7 +72,7 @@ def measure_tied(
     schedule = schedule or TIE_SCHEDULE
     predicted = {name: table.latency(network) for name, network in networks.items()}
     known = {
-        key: (network, float(np.median(runs)))
+        key: (network, representative(runs))
         for key, (role, network, runs) in table.networks.items()
         if role == "calibration"
     }
@@ -103,8 +103,8 @@ def measure_tied(
             report=report,
         )
         values = {
-            store.entries()[number].key: float(np.median(runs))
-            for number, runs in run_values(store).items()
+            store.entries()[number].key: representative(runs)
+            for number, runs in run_values(store, runs=schedule.runs).items()
         }
         ratio = float(np.median([values[key] / known[key][1] for key in chosen]))
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ..profiler.table import BAR
+from ..profiler.calibration import BAR
 from .about import board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
 from .frames import operators_frame, percent_text, plain_text, size_text

@@ -143,7 +143,7 @@ def test_a_table_below_its_bar_is_refused_unless_allowed(
     wrong = replace(table.validation, predicted=table.validation.predicted * 1.2)
     bad = LookupTable(
         table.path, table.operators, table.networks, table.calibration, wrong,
-        table.provenance, table.conditions,
+        table.provenance, table.conditions, table.runs,
     )  # fmt: skip
     with pytest.raises(TableNotValid, match="--allow-invalid-table"):
         search(SPACE, bad, connect("fake"), dataset, SETTINGS, tmp_path)

@@ -247,7 +247,7 @@ def test_a_poor_table_and_a_changed_board_are_told(examples: dict[str, Path]) ->
     poor = LookupTable(
         table.path, table.operators, table.networks, table.calibration,
         replace(validation, predicted=1.3 * validation.measured), table.provenance,
-        table.conditions,
+        table.conditions, table.runs,
     )  # fmt: skip
     (finding,) = section(replace(source, table=poor)).findings
     assert "below its bar" in finding.text
