@@ -266,5 +266,8 @@ def latencies_plot(items: Sequence[Timed]) -> Block:
             "ticktext": names,
         },
     )
-    caption = "Medians as they were taken, with 95 % intervals."
+    caption = (
+        "Models: medians as they were taken. Networks of a search: in the terms of their table. "
+        "Bars are 95 % intervals."
+    )
     return Plot(title, figure, caption, tuple(legend), height=110 + 44 * len(names), wide=True)

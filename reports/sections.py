@@ -53,13 +53,18 @@ def comparison(sources: Sequence[Source], sections: Sequence[Section]) -> Sectio
             timed.append(Timed(item.title, item.kind, median.seconds, median.low, median.high))
         else:
             found = source.result.found
-            figures, accuracy = time_text(found.measured.seconds), percent_text(found.accuracy)
+            figures, accuracy = time_text(found.seconds), percent_text(found.accuracy)
             verdict = "meets the target" if source.result.meets_target else "misses the target"
             timed += [
-                Timed(f"{name}, {item.title}", item.kind, f.measured.seconds, f.measured.low,
-                      f.measured.high)
+                Timed(
+                    f"{name}, {item.title}",
+                    item.kind,
+                    f.seconds,
+                    f.seconds * f.measured.low / f.measured.seconds,
+                    f.seconds * f.measured.high / f.measured.seconds,
+                )
                 for name, f in source.result.finalists.items()
-            ]  # fmt: skip
+            ]
         board = board_text(conditions_of(source))
         rows.append((item.title, item.kind, board, figures, accuracy, verdict))
     columns = ["Item", "Kind", "Board", "Latency or error", "Test accuracy", "Verdict"]
