@@ -80,17 +80,25 @@ def _lines() -> Report:
     return report
 
 
-def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool, title: str = "") -> None:
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Print rows as a table, or as JSON (a list of objects) for programs."""
     if as_json:
         print(json.dumps(list(rows), indent=1, default=str))
         return
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
-    for name in rows[0] if rows else []:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_plain(value) for value in row.values()))
+    if not rows:
+        return
+    names = list(rows[0])
+    if len(names) > len(rows) + 3:  # few things with many figures: one line a figure
+        table = Table(box=None, show_header=False)
+        for name in names:
+            table.add_row(f"[bold]{_plain(name)}", *(_plain(row[name]) for row in rows))
+    else:
+        table = Table(box=None)
+        for name in names:
+            numeric = all(isinstance(row[name], int | float) for row in rows)
+            table.add_column(_plain(name), justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_plain(value) for value in row.values()))
     out.print(table)
 
 
