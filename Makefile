@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Each test process gets one core; two PyTorch processes with two threads each only disturb another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test test-slow lint types wheel bench bench-table bench-search bench-start clean
+.PHONY: help quickstart test lint types wheel bench bench-table bench-search bench-start clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -29,13 +29,9 @@ $(VENV)/.dev: $(VENV)/.user
 quickstart: $(VENV)/.user
 	$(BIN)/boardfit quickstart
 
-## make test           every test but the slow ones
+## make test           all tests (a browser is installed through apt where that is possible)
 test: $(VENV)/.dev chromium
 	$(PYTEST) -n 2
-
-## make test-slow      the tests that take minutes
-test-slow: $(VENV)/.dev chromium
-	$(PYTEST) -m slow
 
 ## make lint           formatting, lints, types
 lint: $(VENV)/.dev

@@ -36,7 +36,8 @@ def profile(
 ) -> ModelProfile:
     """Measure a TFLite model: its latency with an interval, and whether to believe it.
 
-    `budget` bounds the seconds that the board spends; `out` keeps every sample in a file.
+    Once the board has spent `budget` seconds it is visited no more often than necessary; `out`
+    keeps every sample in a file.
     """
     from dataclasses import replace
 
@@ -75,6 +76,34 @@ def build_table(
         seed=seed,
     )
     return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)
+
+
+def open_or_build_table(
+    space: str,
+    device: Device,
+    path: Path | str,
+    *,
+    options: SpaceOptions | None = None,
+    report: Report = silent,
+) -> LookupTable:
+    """The finished table at `path` as it is, however it was built; otherwise build it there.
+
+    Raises `TableFileError` where it is a finished table of another space.
+    """
+    from boardfit.devices.errors import TableFileError
+    from boardfit.profiler.table import LookupTable
+
+    path = Path(path)
+    if not path.exists() or not LookupTable.is_finished(path):
+        return build_table(space, device, path, options=options, report=report)
+    table = LookupTable.open(path)
+    found = table.provenance.get("space"), table.provenance.get("options")
+    if found != (space, dict(options or {})):
+        raise TableFileError(
+            f"{path} is a table of {found[0]} with {found[1] or 'no options'}, not of {space} with "
+            f"{dict(options or {}) or 'no options'}; name another with --table"
+        )
+    return table
 
 
 def open_space(name: str, options: SpaceOptions | None = None) -> SearchSpace:

@@ -22,6 +22,8 @@ EXIT_CODES = (
     "the same command."
 )
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="boardfit",
     help="Measure neural networks on the boards you have, build latency lookup tables, and search "
@@ -62,8 +64,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; the same command goes on from here")
-        code = 130
+        code = INTERRUPTED
     except BoardfitError as error:
         _say(f"boardfit: {error}")
         code = error.exit_code
@@ -73,6 +74,8 @@ def main() -> None:
             raise
         error.show()
         code = int(getattr(error, "exit_code", 2))
+    if code == INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
+        _say("interrupted; what is kept in a file goes on with the same command")
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -138,7 +141,10 @@ def profile(
         typer.Option("--out", help="The file that keeps all samples (for a table: the table)."),
     ] = None,
     budget: Annotated[
-        float | None, typer.Option("--budget", min=0.1, help="Seconds that the board may spend.")
+        float | None,
+        typer.Option(
+            "--budget", min=0.1, help="Seconds after which only the necessary is measured."
+        ),
     ] = None,
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
@@ -176,6 +182,7 @@ def profile(
                 report=report,
             )
         _show_table(table, as_json)
+        table.check()
     finally:
         board.transport.close()
 
@@ -249,6 +256,12 @@ def search(
     evaluations: Annotated[
         int, typer.Option("--evaluations", min=2, help="Networks that are scored at most.")
     ] = 120,
+    batch_statistics: Annotated[
+        str,
+        typer.Option(
+            "--batch-statistics", help="holdout or re-estimated: for scoring sub-networks."
+        ),
+    ] = "holdout",
     supernet_steps: Annotated[
         int | None, typer.Option("--supernet-steps", min=1, help="Steps of the super-network.")
     ] = None,
@@ -279,6 +292,7 @@ def search(
         training=cast(Any, training),  # checked by SearchSettings itself
         optimizer=cast(Any, optimizer),
         evaluations=evaluations,
+        batch_statistics=cast(Any, batch_statistics),
         supernet=supernet,
         final=final,
     )
@@ -288,7 +302,7 @@ def search(
     board = connect(device, inventory=boards)
     try:
         with console.progress() as report:
-            prices = api.build_table(
+            prices = api.open_or_build_table(
                 space,
                 board,
                 table or default_table(board.name, space),

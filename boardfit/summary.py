@@ -73,11 +73,16 @@ def table_words(table: LookupTable) -> list[str]:
         return ["The table was built without held-out networks: nobody knows how right it is."]
     floor = validation.noise_floor
     noise = "" if math.isnan(floor) else f" Two runs of the same network differ by {floor:.1%}."
-    return [
+    words = [
         f"On {len(validation.measured)} networks that it has not seen the table is off by "
         f"{validation.mape:.1%} on average; {validation.share_within(0.10):.0%} are within 10 %, "
         f"the worst is off by {validation.worst:.1%}.{noise}"
     ]
+    if not validation.passes:
+        words.append(
+            "That is too far off to search with: end other work on the board, and build it again."
+        )
+    return words
 
 
 def search_rows(result: SearchResult) -> list[Row]:
@@ -103,7 +108,7 @@ def search_words(result: SearchResult) -> list[str]:
     found = result.found
     target = seconds_text(result.target)
     share = result.target / result.full_seconds
-    kept = "meets" if result.meets_target else "MISSES"
+    kept = "meets" if result.meets_target else "MISSES by more than 5 %"
     return [
         f"{result.verdict[0].upper()}{result.verdict[1:]}, on {len(found.right)} test images.",
         f"The found network {kept} the target of {target} ({share:.0%} of the full network's "

@@ -82,8 +82,9 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            place = path.name.removesuffix(".lock") or path.parent
             raise InUse(
-                f"another boardfit (process {holder}) works on {path.name.removesuffix('.lock')}; "
+                f"another boardfit (process {holder}) works on {place}; "
                 "wait for it to end, or end it, and run the same command again"
             ) from None
         with storage_errors(path):

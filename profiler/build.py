@@ -90,6 +90,8 @@ def build_table(
         "provenance": dict(plan.provenance),
         "schedule": asdict(schedule),
         "entries": len(entries),
+        "device": device.name,
+        "threads": threads,
     }
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
@@ -102,6 +104,7 @@ def build_table(
                     threads=threads,
                     runtime=runtime,
                     memory_cap=memory_cap,
+                    stage="measure operators" if count == runs[0] else f"measure, run {count}",
                     report=report,
                 )
                 calibration, validation = judge(store, runs=count)
@@ -113,9 +116,13 @@ def build_table(
 
 def _runs_to_go(path: Path, store: Store, schedule: Schedule) -> range | None:
     """The numbers of runs after which the table is judged; None where it is good already."""
+    first = range(schedule.runs, schedule.runs + FURTHER_RUNS + 1)
     if store.document("result") is None:
-        return range(schedule.runs, schedule.runs + FURTHER_RUNS + 1)
-    table = LookupTable.open(path)
+        return first
+    try:
+        table = LookupTable.open(path)
+    except TableFileError:  # the result is damaged, the samples are not: judge them again
+        return first
     if table.validation is None or table.validation.passes:
         return None
     return range(table.runs + 1, table.runs + FURTHER_RUNS + 1)

@@ -65,6 +65,17 @@ def conditions_of(device: Device, session: WorkerSession) -> dict[str, object]:
     }
 
 
+def require_conditions(
+    required: Mapping[str, object], device: Device, session: WorkerSession
+) -> None:
+    """Raise `ConditionsChanged` where the board is in another state than is required."""
+    if differences := mismatch(required, conditions_of(device, session)):
+        raise ConditionsChanged(
+            f"{device.name} is not as it was: {'; '.join(differences)}. Restore it, or build a new "
+            "table: values under different conditions are never compared"
+        )
+
+
 def run_campaign(
     store: Store,
     device: Device,
@@ -75,28 +86,26 @@ def run_campaign(
     runtime: str = "auto",
     memory_cap: int = MEMORY_CAP,
     required: Mapping[str, object] | None = None,
+    stage: str = "measure",
     report: Report = silent,
 ) -> None:
     """Measure every entry of `store` by the schedule; return when all is measured.
 
-    `sources` gives the model of each entry by its key. Where the values are to be compared with
-    others, `required` are the conditions of these: `ConditionsChanged` is raised before anything
-    is measured under different ones. Raises what the board, the worker or the disk raise, too;
+    `sources` gives the model of each entry by its key, `stage` names the work in
+    reports. Where the values are to be compared with others, `required` are the conditions of
+    these: `ConditionsChanged` is raised before anything is measured under different ones. Raises
+    what the board, the worker or the disk raise, too;
     what was committed before stays, and the same call goes on from there.
     """
     keys = {number: entry.key for number, entry in store.entries().items()}
     for run in range(schedule.runs):
-        work = _Run(store, keys, sources, schedule, run, memory_cap, report)
+        work = _Run(store, keys, sources, schedule, run, memory_cap, stage, report)
         if work.next_round() is None:
             continue
         with WorkerSession(device, threads=threads, runtime=runtime) as session:
-            conditions = conditions_of(device, session)
-            if required is not None and (differences := mismatch(required, conditions)):
-                raise ConditionsChanged(
-                    f"{device.name} is not as it was: {'; '.join(differences)}. Restore it, or "
-                    "build a new table: values under different conditions are never compared"
-                )
-            work.measure(session, conditions)
+            if required is not None:
+                require_conditions(required, device, session)
+            work.measure(session, conditions_of(device, session))
 
 
 class _Run:
@@ -110,6 +119,7 @@ class _Run:
         schedule: Schedule,
         run: int,
         memory_cap: int,
+        stage: str,
         report: Report,
     ) -> None:
         self._store = store
@@ -119,6 +129,7 @@ class _Run:
         self._schedule = schedule
         self._run = run
         self._memory_cap = memory_cap
+        self._stage = stage
         self._report = report
         self._seen: dict[int, dict[int, float]] = {number: {} for number in keys}
         visits = store.visits(run, probes=True)
@@ -256,4 +267,4 @@ class _Run:
         visits = (self._schedule.minimum_rounds + 1) * len(self._keys)
         here = min(visits, sum(len(seen) for seen in self._seen.values()))
         done = self._run * visits + here
-        self._report(Progress("measure", done, self._schedule.runs * visits, detail))
+        self._report(Progress(self._stage, done, self._schedule.runs * visits, detail))

@@ -16,12 +16,13 @@ ADVICE: dict[Verdict, str] = {
     "steady": "the numbers can be believed",
     "drifting": (
         "the board became faster or slower while it was measured: let it cool down, end other "
-        "work on it, and measure again"
+        "work on it, and measure again (with another --out, where samples are kept)"
     ),
-    "noisy": "other work disturbs the board: end it, or measure for longer with --budget",
-    "partial": (
-        "less was measured than was asked for: run the same command again, or raise --budget"
+    "noisy": (
+        "other work disturbs the board: end it and measure again, or for longer with --budget "
+        "(with another --out, where samples are kept)"
     ),
+    "partial": ("less was measured than was asked for: run the same command again, it goes on"),
 }
 
 

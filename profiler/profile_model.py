@@ -53,7 +53,13 @@ def profile_model(
     data = read_model_file(path)
     model = inspect(data, source=str(path))
     entry = Entry(f"model {model.digest[:16]}", "model", {"name": path.name})
-    document = {"kind": "profile", "schedule": asdict(schedule), "model": asdict(model)}
+    document = {
+        "kind": "profile",
+        "schedule": asdict(schedule),
+        "model": asdict(model),
+        "device": device.name,
+        "threads": threads,
+    }
     source = Source(emit=lambda: data, memory=4 * len(data))
     with begin_or_continue(out, [entry], document) as store:
         run_campaign(

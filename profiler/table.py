@@ -121,6 +121,12 @@ class LookupTable:
             raise _damaged(path, error) from error
         return cls(path, operators, networks, calibration, validation, provenance, conditions, runs)
 
+    @staticmethod
+    def is_finished(path: Path) -> bool:
+        """Whether the build of the table at `path` has come to its end. Raises `TableFileError`."""
+        with Store.open(path) as store:
+            return store.document("result") is not None
+
     @property
     def constant(self) -> float:
         """Seconds that a network costs beyond its layers."""

@@ -17,12 +17,13 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
-from .campaign import Source, run_campaign
+from .campaign import Source, require_conditions, run_campaign
 from .description import describe_network, network_key
 from .emit_tflite import emit
 from .layers import Network
 from .measurement import Measurement
 from .progress import Report, silent
+from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
 from .table import Estimate, LookupTable, representative, run_values
@@ -49,6 +50,17 @@ class TiedMeasurement:
         return self.predicted.seconds / self.seconds - 1
 
 
+def check_conditions(table: LookupTable, device: Device, *, runtime: str = "auto") -> None:
+    """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
+    with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
+        require_conditions(table.conditions, device, session)
+
+
+def threads_of(table: LookupTable) -> int:
+    """The runtime's threads that a table was measured with."""
+    return int(table.conditions.get("threads") or 1)
+
+
 def measure_tied(
     table: LookupTable,
     device: Device,
@@ -57,7 +69,6 @@ def measure_tied(
     anchors: int = 5,
     schedule: Schedule | None = None,
     path: Path | None = None,
-    threads: int = 1,
     runtime: str = "auto",
     report: Report = silent,
 ) -> dict[str, TiedMeasurement]:
@@ -97,9 +108,10 @@ def measure_tied(
             device,
             models,
             schedule,
-            threads=threads,
+            threads=threads_of(table),
             runtime=runtime,
             required=table.conditions,
+            stage="measure the networks",
             report=report,
         )
         values = {

@@ -74,7 +74,7 @@ def _findings(source: SearchSource) -> tuple[Finding, ...]:
                 "board, or search with a target that much smaller.",
             )
         )
-    if result.gain < 2 * result.gain_error:
+    if not result.is_better:
         findings.append(
             Finding(
                 "The found network is not shown to be better than one that is narrowed uniformly: "

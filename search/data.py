@@ -290,5 +290,5 @@ def _check_memory(count: int, wish: _Wish) -> None:
         raise DataError(
             f"{count} images of {wish.height}x{wish.width} take {size / 1024**3:.3g} GiB of "
             f"memory, the limit is {wish.memory_limit / 1024**3:.3g} GiB; use fewer images or a "
-            "space with a smaller input_size, or raise memory_limit"
+            "space with a smaller input_size, or raise memory_limit (open_dataset, from Python)"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
@@ -47,11 +48,16 @@ def export(
     data = emit(to_network(module))
     write_atomically(path, data)
     expected = predict(module, test).numpy()
-    images = normalise(test.images).permute(0, 2, 3, 1).numpy()  # height, width, channels
     with WorkerSession(device, threads=threads, runtime=runtime) as session:
         for _ in session.load([Model("exported", lambda: data)]):
             pass
-        outputs = session.predict("exported", images)
+        outputs = np.concatenate(
+            [
+                # The board takes height, width, channels.
+                session.predict("exported", normalise(group).permute(0, 2, 3, 1).numpy())
+                for group in torch.split(test.images, 500)
+            ]
+        )
     difference = float(np.abs(outputs - expected).max() / np.abs(expected).max())
     if not difference <= TOLERANCE:
         raise MeasurementError(

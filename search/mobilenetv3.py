@@ -206,7 +206,30 @@ def open_space(name: str, **overrides: Any) -> SearchSpace:
     for field in overrides:
         if field not in fields:
             raise SpaceError(f"{name} has no field {field!r}; {_nearest(field, fields)}")
+        _check_type(name, field, overrides[field])
     return make(**overrides)
+
+
+def _check_type(name: str, field: str, value: object) -> None:
+    """Raise `SpaceError` for a value of another kind than the field has."""
+
+    def whole(number: object) -> bool:
+        return isinstance(number, int) and not isinstance(number, bool)
+
+    kinds: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "classes": (whole, "a whole number"),
+        "input_size": (whole, "a whole number"),
+        "granule": (whole, "a whole number"),
+        "bypass_cap": (lambda v: v is None or whole(v), "a whole number"),
+        "width_factor": (lambda v: whole(v) or isinstance(v, float), "a number"),
+        "kernels": (
+            lambda v: isinstance(v, list | tuple) and bool(v) and all(whole(k) for k in v),
+            "a list of whole numbers, such as [3,5]",
+        ),
+    }
+    fits, wanted = kinds.get(field, (lambda v: isinstance(v, str), "a word"))
+    if not fits(value):
+        raise SpaceError(f"{name}: {field} is {value!r}, but has to be {wanted}")
 
 
 def _nearest(wrong: str, known: list[str]) -> str:

@@ -8,6 +8,7 @@ its checkpoint, the descent by replay of its history, the measurement from its s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -26,9 +27,9 @@ from ..profiler.layers import Network
 from ..profiler.measurement import seconds_text
 from ..profiler.progress import Progress, Report, silent
 from ..profiler.table import LookupTable
-from ..profiler.tie import TiedMeasurement, measure_tied
+from ..profiler.tie import TiedMeasurement, check_conditions, measure_tied, threads_of
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
-from .data import Dataset, Images
+from .data import Dataset, Images, normalise
 from .evaluation import Evaluate, Evaluator, History, Trial, best_trial
 from .evolution import EvolutionSettings, evolution
 from .export import Exported, export
@@ -38,9 +39,10 @@ from .random_search import RandomSettings, random_search
 from .result import Finalist, SearchResult, read_result, write_result
 from .run_folder import Parts, begin_run
 from .space import Architecture, SearchSpace
-from .supernet import SuperNetwork
+from .supernet import SuperNetwork, reestimate
 from .training import (
     Recipe,
+    evaluate,
     evaluate_on_batch_statistics,
     predict,
     train_network,
@@ -49,11 +51,13 @@ from .training import (
 from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
+BatchStatistics = Literal["holdout", "re-estimated"]
 OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
 
 
 SUPERNET_RECIPE = Recipe(learning_rate=0.015)
 FINAL_RECIPE = Recipe()
+REESTIMATION_BATCHES = 4
 GUIDE = 12  # candidates for each that is scored; the default descent has the same guide
 
 
@@ -71,6 +75,7 @@ class SearchSettings:
     optimizer: OptimizerName = "coordinate-descent"
     evaluations: int = 120
     holdout_images: int = 1000
+    batch_statistics: BatchStatistics = "holdout"
     supernet: Recipe = SUPERNET_RECIPE
     final: Recipe = FINAL_RECIPE
 
@@ -82,6 +87,9 @@ class SearchSettings:
         if self.optimizer not in get_args(OptimizerName):
             raise InputError(f"no optimizer is called {self.optimizer!r}; known: "
                              f"{', '.join(get_args(OptimizerName))}")  # fmt: skip
+        if self.batch_statistics not in get_args(BatchStatistics):
+            raise InputError(f"no batch statistics are called {self.batch_statistics!r}; known: "
+                             f"{', '.join(get_args(BatchStatistics))}")  # fmt: skip
         if self.evaluations < 2 or self.holdout_images < 2 or self.seed < 0:
             raise InputError("evaluations and holdout images are at least 2, the seed at least 0")
 
@@ -139,6 +147,7 @@ def search(
         begin_run(folder, identity)
         if (result := read_result(folder)) is not None:
             return result
+        check_conditions(table, device)  # now, and not after hours of training
         parts = Parts(folder)
         with parts("super-network"):
             supernet = _supernet(space, dataset, settings, folder, identity, report)
@@ -156,7 +165,13 @@ def search(
                 modules[name] = _final(name, space, architecture, dataset, settings, folder, report)
         with parts("measure"):
             exported = {
-                name: export(module, folder / f"{name}.tflite", device, dataset.test)
+                name: export(
+                    module,
+                    folder / f"{name}.tflite",
+                    device,
+                    dataset.test,
+                    threads=threads_of(table),
+                )
                 for name, module in modules.items()
             }
             tied = measure_tied(
@@ -238,12 +253,25 @@ def optimize(
 
 
 def holdout_score(
-    supernet: SuperNetwork, holdout: Images
+    supernet: SuperNetwork, holdout: Images, training: Images | None = None
 ) -> Callable[[Architecture], tuple[float, float]]:
-    """Accuracy and loss of a sub-network cut out of the super-network, on the search holdout."""
+    """Accuracy and loss of a sub-network cut out of the super-network, on the search holdout.
+
+    Batch normalisation uses the holdout's own statistics, or those re-estimated on the first
+    `REESTIMATION_BATCHES` batches of `training` images.
+    """
+    batches = []
+    if training is not None:
+        groups = torch.split(training.images[: 250 * REESTIMATION_BATCHES], 250)
+        batches = [normalise(group) for group in groups]
 
     def score(architecture: Architecture) -> tuple[float, float]:
-        result = evaluate_on_batch_statistics(supernet.slice(architecture), holdout)
+        module = supernet.slice(architecture)
+        if batches:
+            reestimate(module, batches)
+            result = evaluate(module, holdout)
+        else:
+            result = evaluate_on_batch_statistics(module, holdout)
         return result.accuracy, result.loss
 
     return score
@@ -287,7 +315,8 @@ def _descend(
     """The trials in order, and the best architecture within the target."""
     count = min(settings.holdout_images, len(dataset.holdout))
     holdout = Images(dataset.holdout.images[:count], dataset.holdout.labels[:count])
-    score = holdout_score(supernet, holdout)
+    training = dataset.train if settings.batch_statistics == "re-estimated" else None
+    score = holdout_score(supernet, holdout, training)
     trials: list[Trial] = []
     with History(folder, {"settings": json.dumps(identity, sort_keys=True)}) as history:
         evaluator = Evaluator(space, score, metric, history)
@@ -359,6 +388,15 @@ def _finalist(
     )
 
 
+def fingerprint(dataset: Dataset) -> str:
+    """A digest of all images and labels: two data sets of one name are told apart."""
+    digest = hashlib.sha256()
+    for part in (dataset.train, dataset.holdout, dataset.test):
+        digest.update(part.labels.numpy().tobytes())
+        digest.update(part.images.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _identity(
     space: SearchSpace, table: LookupTable, dataset: Dataset, settings: SearchSettings
 ) -> dict[str, Any]:
@@ -369,6 +407,7 @@ def _identity(
         "table": table.path.name,
         "calibration": asdict(table.calibration),
         "data": dataset.name,
-        "training_images": len(dataset.train),
+        "conditions": dict(table.conditions),
+        "images": fingerprint(dataset),
         "settings": asdict(settings),
     }

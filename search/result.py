@@ -101,6 +101,11 @@ class SearchResult:
         return math.sqrt(max(differing / len(pairs) - self.gain**2, 0.0) / len(pairs))
 
     @property
+    def is_better(self) -> bool:
+        """Whether the found network is shown to be better than the uniform one."""
+        return self.gain > 2 * self.gain_error
+
+    @property
     def meets_target(self) -> bool:
         """Whether the found network, as measured, is at most 5 % over the target."""
         return self.found.seconds <= 1.05 * self.target
@@ -118,7 +123,7 @@ class SearchResult:
                 f"{'above' if self.gain >= 0 else 'below'} the uniform one ({error}, one training "
                 "seed each)"
             )
-        if self.gain > 0:
+        if self.is_better:
             return f"the found network is {points} better than the uniform one ({error})"
         return f"the found network is NOT better: {points} below the uniform one ({error})"
 

@@ -53,7 +53,6 @@ class Recipe:
     weight_decay: float = 1e-2
     warmup: float = 0.1
     full_first: float = 0.25
-    label_smoothing: float = 0.0
     clip_norm: float = 5.0
 
     def __post_init__(self) -> None:
@@ -132,7 +131,7 @@ def train_network(
     """Train one network on its own."""
 
     def backward(images: Tensor, labels: Tensor, step: int) -> float:
-        loss = F.cross_entropy(module(images), labels, label_smoothing=recipe.label_smoothing)
+        loss = F.cross_entropy(module(images), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 

