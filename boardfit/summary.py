@@ -9,7 +9,7 @@ from boardfit.profiler.measurement import ADVICE, seconds_text
 
 if TYPE_CHECKING:
     from boardfit.profiler.profile_model import ModelProfile
-    from boardfit.profiler.table import LookupTable
+    from boardfit.profiler.table import Estimate, LookupTable
     from boardfit.search.result import SearchResult
 
 Row = dict[str, Any]
@@ -113,6 +113,13 @@ def search_words(result: SearchResult) -> list[str]:
         f"{result.verdict[0].upper()}{result.verdict[1:]}, on {len(found.right)} test images.",
         f"The found network {kept} the target of {target} ({share:.0%} of the full network's "
         f"{seconds_text(result.full_seconds)}): measured {seconds_text(found.seconds)}, "
-        f"predicted {seconds_text(found.predicted.seconds)} (95 % of held-out networks: "
-        f"{seconds_text(found.predicted.low)} to {seconds_text(found.predicted.high)}).",
+        f"predicted {seconds_text(found.predicted.seconds)}{_limits(found.predicted)}.",
     ]
+
+
+def _limits(estimate: Estimate) -> str:
+    """The limits of a prediction, where the table has networks to tell them from."""
+    if estimate.low == estimate.high:
+        return ""
+    low, high = seconds_text(estimate.low), seconds_text(estimate.high)
+    return f" (95 % of held-out networks: {low} to {high})"

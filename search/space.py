@@ -145,11 +145,11 @@ class SearchSpace:
             values.append(min((v for v in coordinate.values if v), key=lambda v: abs(v - wanted)))
         return self.canonical(tuple(values))
 
-    def random(self, rng: np.random.Generator, *, spread: float = 0.25) -> Architecture:
+    def random(self, rng: np.random.Generator) -> Architecture:
         """A random network; sizes from the smallest to the full one are about equally likely.
 
-        One scale is drawn for the network and each width gets its own deviation (normal, standard
-        deviation `spread`); independent draws would leave all networks at middle size.
+        One scale is drawn for the network and each width gets its own deviation (normal, a standard
+        deviation of 0.25 of its range); independent draws would leave all networks at middle size.
         """
         scale = rng.uniform(0.0, 1.0)
         values = []
@@ -158,6 +158,6 @@ class SearchSpace:
             if coordinate.kind == "kernel":
                 values.append(int(rng.choice(coordinate.values)))
                 continue
-            position = np.clip(scale + rng.normal(0.0, spread), 0.0, 1.0) * last
+            position = np.clip(scale + rng.normal(0.0, 0.25), 0.0, 1.0) * last
             values.append(coordinate.values[int(np.rint(position))])
         return self.canonical(tuple(values))

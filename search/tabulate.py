@@ -79,10 +79,8 @@ def _pairs(stage: Stage, inputs: list[Shape]) -> Iterator[tuple[Shape, Choice]]:
     ends = [sorted({axis[0], next((v for v in axis if v), axis[0]), axis[-1]}) for axis in axes]
     seen: dict[tuple[int, ...], None] = {}
     for first, second in combinations(range(len(axes)), 2):
-        others = [i for i in range(len(axes)) if i not in (first, second)]
         for at_end in range(3):
             point = [end[min(at_end, len(end) - 1)] for end in ends]
-            assert len(others) == len(axes) - 2
             for a in axes[first]:
                 for b in axes[second]:
                     point[first], point[second] = a, b
