@@ -10,6 +10,7 @@ from boardfit.console import out as console
 from boardfit.console import progress, show
 from boardfit.devices.conditions import controls
 from boardfit.profiler.connect import connect
+from boardfit.profiler.run_litert import WorkerSession
 from boardfit.search.pipeline import recipes
 from boardfit.summary import search_rows, search_words, table_words
 
@@ -29,13 +30,14 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
     try:
         described = board.description
         console.print(f"1. The board: {described.model}, {described.cores} cores", markup=False)
+        with WorkerSession(board) as session:
+            runtime = f"{session.hello['runtime']} {session.hello['version']}"
+        console.print(f"   TFLite models run in {runtime}, on one thread.", markup=False)
         for sentence in controls(described, board.core):
             console.print(f"   {sentence}", markup=False)
         console.print(f"2. A lookup table for {SPACE}: every operator it can need, measured")
         with progress() as report:
-            table = api.build_table(
-                SPACE, board, folder / "table.boardfit", seed=seed, report=report
-            )
+            table = api.build_table(SPACE, board, tables, seed=seed, report=report)
         for sentence in table_words(table):
             console.print(f"   {sentence}", markup=False)
         console.print(f"3. A super-network, and the descent to {TARGET} of the full latency")

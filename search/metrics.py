@@ -16,8 +16,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..devices.base import Device
 from ..devices.errors import ConstraintNotMet, MeasurementError, SpaceError
 from ..profiler.layers import Layer, NetworkBuilder, Shape
+from ..profiler.schedule import Schedule
+from ..profiler.table import LookupTable
+from ..profiler.tie import measure_tied
 from .space import Architecture, SearchSpace, Stage
 
 Rows = NDArray[np.int64]
@@ -212,6 +216,27 @@ def parameters(space: SearchSpace) -> CompiledMetric:
 def latency(space: SearchSpace, table: Prices) -> CompiledMetric:
     """Seconds of one inference, as the table predicts them."""
     return CompiledMetric(space, table.price, constant=table.constant)
+
+
+def measured(
+    space: SearchSpace, table: LookupTable, device: Device, schedule: Schedule | None = None
+) -> Metric:
+    """Seconds of one inference as the board takes them, in the table's terms.
+
+    All architectures of a call are measured interleaved with anchors of the table (see
+    `profiler.tie`). Slow beside the other metrics: for finalists, not for a descent. Raises what
+    `measure_tied` raises.
+    """
+
+    def metric(architectures: Architectures) -> Values:
+        rows = as_architectures(as_rows(space, architectures))
+        networks = {str(number): space.network(row) for number, row in enumerate(rows)}
+        if not networks:
+            return np.empty(0)
+        tied = measure_tied(table, device, networks, schedule=schedule)
+        return np.array([measurement.seconds for measurement in tied.values()])
+
+    return metric
 
 
 def peak_memory(space: SearchSpace) -> StageTables:

@@ -69,7 +69,7 @@ def test_random_architectures_of_each_space(name: str, bypass: Bypass) -> None:
     network = SuperNetwork(space, generator).eval()
     randomise(network, generator)
     rng = np.random.default_rng(1)
-    for seed in range(25):
+    for seed in range(50):
         check(network.slice(space.random(rng)), seed)
     for architecture in (space.full, space.smallest):
         check(network.slice(architecture), 0)

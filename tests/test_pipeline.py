@@ -1,5 +1,6 @@
 """The whole search on the fake board: what it leaves, and that no kill changes it."""
 
+import itertools
 import json
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.table import LookupTable
 from boardfit.search.data import Dataset, open_dataset
-from boardfit.search.metrics import latency
+from boardfit.search.metrics import latency, measured
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.pipeline import SearchSettings, parse_target, search, uniform_baseline
 from boardfit.search.result import SearchResult, read_result
@@ -156,14 +157,30 @@ def test_a_target_out_of_reach_says_the_smallest_latency(
         search(SPACE, table, connect("fake"), dataset, replace(SETTINGS, target="1us"), tmp_path)
 
 
+def test_measured_latency_is_a_metric_like_the_others(table: LookupTable) -> None:
+    quick = Schedule(runs=1, minimum_rounds=2, maximum_rounds=2)
+    metric = measured(SPACE, table, connect("fake"), quick)
+    architectures = [SPACE.full, SPACE.narrowed(0.5), SPACE.smallest]
+    np.testing.assert_allclose(
+        metric(architectures), latency(SPACE, table)(architectures), rtol=0.05
+    )
+    assert metric([]).shape == (0,)
+
+
 def test_the_uniform_baseline_is_the_largest_within_the_target(table: LookupTable) -> None:
     metric = latency(SPACE, table)
     full = metric([SPACE.full])[0]
     for share in (0.5, 0.7, 0.9):
         chosen = uniform_baseline(SPACE, metric, share * full)
-        others = [SPACE.narrowed(scale) for scale in np.linspace(0, 1, 300)]
+        others = [SPACE.narrowed(scale) for scale in np.linspace(0, 1, 500)]
         within = [s for s in metric(others) if s <= share * full]
         assert max(within) * (1 - 1e-9) <= metric([chosen])[0] <= share * full
+        # Every width lies at or between two neighbouring steps of uniform narrowing.
+        steps = list(itertools.pairwise(others))
+        assert any(
+            all(x <= value <= y for x, value, y in zip(low, chosen, high, strict=True))
+            for low, high in steps
+        )
     # Where narrowing alone does not suffice, it is the narrowest.
     assert uniform_baseline(SPACE, metric, 1e-9) == SPACE.narrowed(0.0)
 
