@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from .about import advice, board_text, conditions_grid
+from .about import board_text, conditions_grid
 from .blocks import Finding, Part, Section, grid
 from .frames import finalists_frame, percent_text, plain_text, three_digits, time_text
 from .plots_search import network_drawing, parts_bars, prediction_plot, trade_off_plot
@@ -89,7 +89,9 @@ def _findings(source: SearchSource) -> tuple[Finding, ...]:
             findings.append(
                 Finding(
                     f"The measurement of the {name} network is {finalist.verdict}.",
-                    advice(finalist.verdict),
+                    "End other work on the board and let it cool down, remove result.json and "
+                    "measured.boardfit from the run folder, and run the same command again: only "
+                    "the measurement is done anew.",
                 )
             )
         if abs(finalist.accuracy - finalist.exported_accuracy) > 0.01:
