@@ -1,0 +1,65 @@
+"""What sessions say beyond what a single one can: where will another session's value fall?
+
+A session is a fresh worker process at a later time. Spread inside one understates the truth:
+processes differ (addresses, caches, the machine's mood), and what is believed must hold for the
+next one. Values are compared on logarithms, so that deviations are relative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
+
+from .measurement import Interval
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The standard deviation between sessions of one value, relative (on logarithms), and the
+    degrees of freedom that it was estimated with (infinite where it is known)."""
+
+    deviation: float
+    degrees: float
+
+    def half_width(self, sessions: int, *, level: float = 0.95) -> float:
+        """Half of the prediction interval of one more session, relative to the geometric mean of
+        `sessions` earlier ones: t s sqrt(1 + 1 / n), on logarithms.
+
+        Infinite without a degree of freedom: one session does not know how it repeats.
+        """
+        if self.degrees <= 0:
+            return math.inf
+        student = float(stdtrit(self.degrees, 0.5 + level / 2))
+        return student * self.deviation * math.sqrt(1 + 1 / sessions)
+
+
+def pooled_spread(groups: Sequence[ArrayLike]) -> Spread:
+    """The spread between sessions, pooled over entries.
+
+    Each group holds one entry's value of each session (seconds). Three sessions of one entry say
+    little about their spread; three of a thousand entries say a lot. Groups of one value add
+    nothing.
+    """
+    squares, degrees = 0.0, 0
+    for group in groups:
+        logs = np.log(np.asarray(group, float))
+        if len(logs) > 1:
+            squares += float(((logs - logs.mean()) ** 2).sum())
+            degrees += len(logs) - 1
+    return Spread(math.sqrt(squares / degrees) if degrees else 0.0, float(degrees))
+
+
+def prediction_interval(values: ArrayLike, spread: Spread, *, level: float = 0.95) -> Interval:
+    """Where another session's value will fall, from an entry's values of some sessions (seconds).
+
+    The middle is their geometric mean; the limits are those of `Spread.half_width`.
+    """
+    logs: NDArray[np.float64] = np.log(np.asarray(values, float))
+    middle = float(logs.mean())
+    width = spread.half_width(len(logs), level=level)
+    return Interval(math.exp(middle), math.exp(middle - width), math.exp(min(middle + width, 700)))
