@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from boardfit.devices.base import Device
 from boardfit.devices.errors import BoardfitError
+from boardfit.profiler.plan import OPERATORS
 from boardfit.profiler.progress import Report, silent
 from boardfit.profiler.schedule import Schedule
 
@@ -55,6 +56,7 @@ def build_table(
     *,
     options: SpaceOptions | None = None,
     threads: int = 1,
+    operators: int | None = OPERATORS,
     calibration: int = 20,
     validation: int = 60,
     seed: int = 0,
@@ -63,7 +65,8 @@ def build_table(
 ) -> LookupTable:
     """Build the lookup table of a search space on a board, or go on with one that was begun.
 
-    `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them.
+    `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them. At
+    most `operators` are measured, the others interpolated (None: all are measured).
     """
     from boardfit.profiler import build
     from boardfit.search.tabulate import plan_table
@@ -73,6 +76,7 @@ def build_table(
         options=options or {},
         calibration=calibration,
         validation=validation,
+        operators=operators,
         seed=seed,
     )
     return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,54 +13,21 @@ import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import TableFileError
-from .calibration import Calibration, Validation, fit
 from .campaign import MEMORY_CAP, Source, run_campaign
-from .description import describe_layer, describe_network, network_key, read_layer, read_network
+from .description import read_layer, read_network
 from .emit_tflite import emit, emit_layer
-from .layers import BYTES_PER_ELEMENT, Layer, Network
+from .growth import next_operators
+from .judge import describe_result, judge
+from .layers import BYTES_PER_ELEMENT
 from .measurement import Measurement
+from .plan import TablePlan
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry, Store
-from .table import LookupTable, describe_result, representative, run_values, split_entries
+from .table import LookupTable
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of an interpreter, beyond weights and activations
-
-
-@dataclass(frozen=True)
-class TablePlan:
-    """What a table needs: every layer to be priced, networks to calibrate with and others to
-    judge by, and what it is for (`provenance`: JSON values).
-
-    Raises ValueError where a network has a layer that is not to be priced.
-    """
-
-    layers: tuple[Layer, ...]
-    calibration: tuple[Network, ...]
-    validation: tuple[Network, ...]
-    provenance: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        priced = {layer.signature for layer in self.layers}
-        for network in (*self.calibration, *self.validation):
-            for layer in network.layers:
-                if layer.signature not in priced:
-                    raise ValueError(f"a network needs {layer.signature!r}, which is not planned")
-
-    def entries(self) -> list[Entry]:
-        """One entry for each signature and each network, in a fixed order."""
-        layers = {layer.signature: layer for layer in self.layers}
-        entries = [
-            Entry(signature, "operator", describe_layer(layer))
-            for signature, layer in layers.items()
-        ]
-        networks: dict[str, Entry] = {}
-        for role, group in (("calibration", self.calibration), ("validation", self.validation)):
-            for network in group:
-                key = network_key(network)
-                networks.setdefault(key, Entry(key, role, describe_network(network)))
-        return entries + list(networks.values())
 
 
 def build_table(
@@ -76,12 +43,14 @@ def build_table(
 ) -> LookupTable:
     """Build the table, or go on with the one that was begun at `path`; return it finished.
 
-    Where held-out networks are not predicted well enough after the schedule's runs, up to
-    `FURTHER_RUNS` more are measured, and as many again each time that the table is built again
-    (`LookupTable.check` says whether it is good enough). A table that is good enough is returned
-    as it is. Raises `TableFileError` where the file was begun with another plan,
-    `ConditionsChanged` where the board is not in the state it was in, and what the board, the
-    worker or the disk raise; visits that were committed are never lost.
+    The first run also finds out what to measure: operators are added until the plan's number is
+    reached, or more of them change nothing (see `growth.py`). Where held-out networks are not
+    predicted well enough after the schedule's runs, up to `FURTHER_RUNS` more are measured, and as
+    many again each time that the table is built again (`LookupTable.check` says whether it is good
+    enough). A table that is good enough is returned as it is. Raises `TableFileError` where the
+    file was begun with another plan, `ConditionsChanged` where the board is not in the state it
+    was in, and what the board, the worker or the disk raise; visits that were committed are never
+    lost.
     """
     schedule = schedule or Schedule()
     entries = plan.entries()
@@ -90,27 +59,36 @@ def build_table(
         "provenance": dict(plan.provenance),
         "schedule": asdict(schedule),
         "entries": len(entries),
+        "operators": plan.operators,
         "device": device.name,
         "threads": threads,
     }
+
+    def measure(count: int, stage: str) -> None:
+        run_campaign(
+            store,
+            device,
+            sources(store.entries().values()),
+            replace(schedule, runs=count),
+            threads=threads,
+            runtime=runtime,
+            memory_cap=memory_cap,
+            stage=stage,
+            report=report,
+        )
+
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
+            for size in plan.sizes[:-1]:
+                measure(1, "choose operators")
+                if more := next_operators(store, plan, size):
+                    store.add(more)
             for count in runs:
-                run_campaign(
-                    store,
-                    device,
-                    sources(entries),
-                    replace(schedule, runs=count),
-                    threads=threads,
-                    runtime=runtime,
-                    memory_cap=memory_cap,
-                    stage="measure operators" if count == runs[0] else f"measure, run {count}",
-                    report=report,
-                )
-                calibration, validation = judge(store, runs=count)
-                if validation is None or validation.passes:
+                measure(count, "measure operators" if count == runs[0] else f"measure, run {count}")
+                judged = judge(store, runs=count)
+                if judged.validation is None or judged.validation.passes:
                     break
-            store.write_document("result", describe_result(calibration, validation, runs=count))
+            store.write_document("result", describe_result(judged, runs=count))
     return LookupTable.open(path)
 
 
@@ -145,9 +123,7 @@ def begin_or_continue(
         found = store.document("plan")
         if found is None:  # just made, or killed between making the file and filling it
             store.begin(entries, document)
-        elif found != document or [(e.key, e.role) for e in store.entries().values()] != [
-            (e.key, e.role) for e in entries
-        ]:
+        elif found != document or _keys(store.entries().values())[: len(entries)] != _keys(entries):
             changed = [
                 name
                 for name in {*(found or {}), *document}
@@ -163,6 +139,11 @@ def begin_or_continue(
     return store
 
 
+def _keys(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    """What identifies entries; those that were chosen while measuring come behind the first."""
+    return [(entry.key, entry.role) for entry in entries]
+
+
 def sources(entries: Iterable[Entry]) -> dict[str, Source]:
     """Where the model of each entry comes from."""
     found: dict[str, Source] = {}
@@ -176,29 +157,6 @@ def sources(entries: Iterable[Entry]) -> dict[str, Source]:
             memory = 3 * network.parameters * BYTES_PER_ELEMENT + 2 * network.peak_memory
             found[entry.key] = Source(partial(emit, network), memory + _OVERHEAD_BYTES)
     return found
-
-
-def judge(store: Store, *, runs: int) -> tuple[Calibration, Validation | None]:
-    """Fit the calibration and predict the held-out networks, from the first `runs` runs."""
-    operators, networks = split_entries(store.entries(), run_values(store, runs=runs))
-    alone = {signature: operator.seconds for signature, operator in operators.items()}
-    chosen = [(n, values) for role, n, values in networks.values() if role == "calibration"]
-    calibration = fit(
-        [network.layers for network, _ in chosen],
-        np.array([representative(values) for _, values in chosen]),
-        alone,
-    )
-    held_out = [(n, values) for role, n, values in networks.values() if role == "validation"]
-    if not held_out:
-        return calibration, None
-    predicted = [
-        calibration.constant
-        + sum(calibration.price(layer, alone[layer.signature]) for layer in network.layers)
-        for network, _ in held_out
-    ]
-    measured = np.array([representative(values) for _, values in held_out])
-    by_run = np.array([values for _, values in held_out])
-    return calibration, Validation(np.array(predicted), measured, by_run)
 
 
 def measurement(store: Store, key: str, planned_runs: int) -> Measurement:

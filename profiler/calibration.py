@@ -2,62 +2,82 @@
 
 Raw sums of operators are 10 % off: an operator alone runs with warm weights and pays the cost of
 an invocation each time. The fit gives each kind of operator a factor, a cost for each operator
-and each byte of weights too large to stay in the first cache, and a constant. It is a linear
-regression with Gaussian priors (ridge regression towards "the sum is right"), so that twenty
-networks suffice for a dozen parameters.
+and each byte of weights that only stays in a cache while an operator runs alone, and a constant.
+It is a linear regression with Gaussian priors (ridge regression towards "the sum is right"), so
+that twenty networks suffice for a dozen parameters, and with residuals of Student's t, so that a
+network that was measured in a bad moment does not bend the fit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import BYTES_PER_ELEMENT, Layer
+from .layers import BYTES_PER_ELEMENT, Layer, Network
+from .pricing import Alone
 
 BAR = 0.90  # share of held-out networks that must be predicted within 10 %
 COLD_BYTES = 32 * 1024  # weights beyond this do not stay in a first-level cache
+STREAMED_BYTES = 512 * 1024  # weights beyond this come from memory also when an operator is alone
+NORMAL = 1.96  # standard deviations within which 95 % of a normal distribution lie
 
-# Prior mean and standard deviation of each parameter, in its unit.
-_FACTOR = (1.0, 0.2)
-_PER_OPERATOR = (-0.5e-6, 1e-6)  # seconds; an operator alone pays for an invocation each time
-_PER_COLD_BYTE = (0.0, 1e-10)  # seconds; 10 GB/s
-_CONSTANT = (0.5e-6, 5e-6)  # seconds; the network's own invocation
-_RESIDUAL = 0.02  # relative standard deviation of a network's time
+# Prior mean and standard deviation of each parameter, in its unit. An invocation is the time of
+# the table's smallest operator, which is hardly more than that.
+_FACTOR = (1.0, 0.1)
+_PER_OPERATOR = (-0.8, 0.5)  # invocations; an operator alone pays for one each time
+_PER_COLD_BYTE = (0.0, 3e-11)  # seconds; 30 GB/s
+_CONSTANT = (1.0, 5.0)  # invocations; the network's own
+_RESIDUAL = 0.015  # relative scale of what is left of a network's time
+_STUDENT = 4.0  # degrees of freedom of what is left
+_REWEIGHTED = 30  # times; the weights have long settled by then
+_SMALLEST_RESIDUAL = 1e-3
 
 
 def kind(layer: Layer) -> str:
     """The group of operators that share a factor: the operator, apart where there is no space.
 
-    Layers on 1x1 positions (squeeze-excite, classifiers) are bound by memory, others are not.
+    Layers on 1x1 positions (squeeze-excite, classifiers) are bound by memory, others are not;
+    each kernel of a depthwise convolution can run by an algorithm of its own.
     """
     shape = layer.inputs[0]
     if len(shape) == 3 and shape[:2] == (1, 1):
         return f"{layer.op} 1x1"
     if layer.op == "conv_2d" and layer.kernel > 1:
         return f"{layer.op} spatial"
+    if layer.op == "depthwise_conv_2d":
+        return f"{layer.op} {layer.kernel}x{layer.kernel}"
     return layer.op
 
 
 def cold_bytes(layer: Layer) -> float:
-    """Bytes of weights that are fetched anew in each inference of a whole network."""
-    return max(0.0, layer.parameters * BYTES_PER_ELEMENT - COLD_BYTES)
+    """Bytes of weights that are fetched anew in each inference of a whole network, and not while
+    the operator runs alone."""
+    weights = min(layer.parameters * BYTES_PER_ELEMENT, STREAMED_BYTES)
+    return max(0.0, float(weights - COLD_BYTES))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fitted parameters: seconds, seconds an operator, seconds a byte, and factors by kind."""
+    """The fitted parameters: seconds, seconds an operator, seconds a byte, and factors by kind.
+
+    `residual` is the relative standard deviation that the fit leaves to networks (each predicted
+    from the others).
+    """
 
     constant: float = 0.0
     per_operator: float = 0.0
     per_cold_byte: float = 0.0
     factors: Mapping[str, float] = field(default_factory=dict)
+    residual: float = _RESIDUAL
 
     def __post_init__(self) -> None:
         values = [self.constant, self.per_operator, self.per_cold_byte, *self.factors.values()]
+        values.append(self.residual)
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             raise ValueError("a calibration consists of finite numbers")
 
@@ -69,22 +89,58 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """A network's latency as its operators say: seconds, the relative standard deviation, and how
+    many of its operators were interpolated."""
+
+    seconds: float
+    deviation: float
+    interpolated: int
+
+
+def predict(
+    network: Network, alone: Callable[[Layer], Alone], calibration: Calibration
+) -> Predicted:
+    """The calibrated sum of a network's operators. Operators' deviations are independent; one that
+    occurs twice counts twice as much."""
+    seconds, variance, interpolated = calibration.constant, 0.0, 0
+    for signature, count in Counter(layer.signature for layer in network.layers).items():
+        layer = next(layer for layer in network.layers if layer.signature == signature)
+        time = alone(layer)
+        price = calibration.price(layer, time.seconds)
+        seconds += count * price
+        variance += (count * price * time.deviation) ** 2
+        interpolated += count * time.interpolated
+    deviation = math.sqrt(variance / seconds**2 + calibration.residual**2)
+    return Predicted(seconds, deviation, interpolated)
+
+
+@dataclass(frozen=True)
 class Validation:
     """Predicted against measured seconds of networks that the fit has not seen.
 
-    `runs` holds each network's value in each run `[networks, runs]`, the measurement's own noise.
+    `runs` holds each network's value in each run `[networks, runs]`, the measurement's own noise;
+    `deviation` the relative standard deviation that was stated for each prediction.
     """
 
     predicted: NDArray[np.float64]
     measured: NDArray[np.float64]
     runs: NDArray[np.float64]
+    deviation: NDArray[np.float64]
 
     def __post_init__(self) -> None:
-        shapes = (self.predicted.shape, self.measured.shape, self.runs.shape[:1])
+        shapes = (
+            self.predicted.shape,
+            self.measured.shape,
+            self.runs.shape[:1],
+            self.deviation.shape,
+        )
         if len(set(shapes)) > 1 or self.predicted.size == 0 or self.runs.ndim != 2:
             raise ValueError("a validation needs networks, each predicted and measured")
         if not (self.measured > 0).all() or not (self.runs > 0).all():
             raise ValueError("a network was measured to take no time")
+        if not (self.deviation > 0).all():
+            raise ValueError("a prediction without uncertainty")
 
     @property
     def errors(self) -> NDArray[np.float64]:
@@ -136,6 +192,14 @@ class Validation:
         """The relative error that 95 % of the networks stay within."""
         return float(np.quantile(np.abs(self.errors), 0.95))
 
+    @property
+    def stretch(self) -> float:
+        """How many stated deviations 95 % of the errors stay within; at least a normal one's.
+
+        Held-out networks judge the stated deviations, too (split conformal prediction).
+        """
+        return max(NORMAL, float(np.quantile(np.abs(self.errors) / self.deviation, 0.95)))
+
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The place of each value in their order; equal ones share the mean of their places."""
@@ -157,9 +221,11 @@ def fit(
     if not networks:
         return Calibration()
     kinds = sorted({kind(layer) for layers in networks for layer in layers})
-    columns = ["constant", "per_operator", "per_cold_byte", *kinds]
+    invocation = min(alone.values())
+    scale = np.array([invocation, invocation, 1.0, *[1.0] * len(kinds)])
     priors = np.array([_CONSTANT, _PER_OPERATOR, _PER_COLD_BYTE, *[_FACTOR] * len(kinds)])
-    design = np.zeros((len(networks), len(columns)))
+    mean, deviation = (priors * scale[:, None]).T
+    design = np.zeros((len(networks), len(priors)))
     for row, layers in zip(design, networks, strict=True):
         row[0] = 1.0
         for layer in layers:
@@ -167,11 +233,17 @@ def fit(
             row[2] += cold_bytes(layer)
             row[3 + kinds.index(kind(layer))] += alone[layer.signature]
     # Relative residuals, and parameters in units of their priors' deviations.
-    mean, deviation = priors[:, 0], priors[:, 1]
-    scaled = design / seconds[:, None] * deviation
-    target = 1.0 - design @ mean / seconds
-    gram = scaled.T @ scaled / _RESIDUAL**2 + np.eye(len(columns))
-    solution = np.linalg.solve(gram, scaled.T @ target / _RESIDUAL**2)
+    scaled = design / seconds[:, None] * deviation / _RESIDUAL
+    target = (1.0 - design @ mean / seconds) / _RESIDUAL
+    weights = np.ones(len(networks))
+    for _ in range(_REWEIGHTED):
+        gram = (scaled.T * weights) @ scaled + np.eye(len(priors))
+        solution = np.linalg.solve(gram, scaled.T @ (weights * target))
+        weights = (_STUDENT + 1) / (_STUDENT + (target - scaled @ solution) ** 2)
     values = mean + deviation * solution
     factors = dict(zip(kinds, values[3:].tolist(), strict=True))
-    return Calibration(float(values[0]), float(values[1]), float(values[2]), factors)
+    # What is left where each network is predicted from the others (the hat matrix says it).
+    leverage = weights * np.einsum("ij,ji->i", scaled, np.linalg.solve(gram, scaled.T))
+    left = (1.0 - design @ values / seconds) / np.maximum(1.0 - leverage, 0.05)
+    residual = max(_SMALLEST_RESIDUAL, float(np.sqrt((left**2).mean())))
+    return Calibration(float(values[0]), float(values[1]), float(values[2]), factors, residual)

@@ -7,6 +7,7 @@ next one. Values are compared on logarithms, so that deviations are relative.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,3 +64,29 @@ def prediction_interval(values: ArrayLike, spread: Spread, *, level: float = 0.9
     middle = float(logs.mean())
     width = spread.half_width(len(logs), level=level)
     return Interval(math.exp(middle), math.exp(middle - width), math.exp(min(middle + width, 700)))
+
+
+@dataclass(frozen=True)
+class SpreadBySize:
+    """The spread between sessions as it depends on how long something takes: short times repeat
+    worse. `limits` are the largest seconds of each class but the last."""
+
+    limits: tuple[float, ...]
+    spreads: tuple[Spread, ...]
+
+    @classmethod
+    def of(cls, groups: Sequence[NDArray[np.float64]], *, classes: int = 4) -> SpreadBySize:
+        """Pool entries (each with its value of each session, seconds) in classes of equal counts.
+
+        Without entries the spread is unknown: no degree of freedom.
+        """
+        order = sorted(groups, key=lambda values: float(values.min()))
+        parts = [order[i * len(order) // classes : (i + 1) * len(order) // classes]
+                 for i in range(classes)]  # fmt: skip
+        parts = [part for part in parts if part] or [[]]
+        limits = tuple(float(part[-1].min()) for part in parts[:-1])
+        return cls(limits, tuple(pooled_spread(part) for part in parts))
+
+    def __call__(self, seconds: float) -> Spread:
+        """The spread of something that takes `seconds`."""
+        return self.spreads[bisect.bisect_left(self.limits, seconds)]

@@ -152,14 +152,22 @@ class Store:
 
     def begin(self, entries: Iterable[Entry], plan: Mapping[str, Any]) -> None:
         """Write down what is to be measured, and the document "plan", in one transaction."""
-        rows = [(e.key, e.role, json.dumps(e.content, sort_keys=True)) for e in entries]
         with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO entries (key, role, content) VALUES (?, ?, ?)", rows
-            )
+            self._insert(entries)
             self._connection.execute(
                 "INSERT INTO documents VALUES ('plan', ?)", (json.dumps(plan, sort_keys=True),)
             )
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Write down more that is to be measured, in one transaction."""
+        with self._transaction():
+            self._insert(entries)
+
+    def _insert(self, entries: Iterable[Entry]) -> None:
+        rows = [(e.key, e.role, json.dumps(e.content, sort_keys=True)) for e in entries]
+        self._connection.executemany(
+            "INSERT INTO entries (key, role, content) VALUES (?, ?, ?)", rows
+        )
 
     def entries(self) -> dict[int, Entry]:
         """All entries by their number."""

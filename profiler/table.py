@@ -3,13 +3,14 @@
     table = LookupTable.open(Path("pi5.boardfit"))
     table.latency(network)        # Estimate(seconds=..., low=..., high=...)
 
-The file (see `store.py`) holds every sample; the table is derived from it on opening.
+The file (see `store.py`) holds every sample; the table is derived from it on opening. Operators
+between measured ones are interpolated and flagged, others are refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,22 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
-from .calibration import BAR, Calibration, Validation
+from .calibration import BAR, NORMAL, Calibration, Validation, predict
 from .description import read_layer, read_network
+from .interpolation import Scales
 from .layers import Layer, Network
+from .measurement import Interval
+from .pricing import Alone, OperatorTimes, read_scales
+from .sessions import SpreadBySize, prediction_interval
 from .store import Entry, Store
 
 if TYPE_CHECKING:
     import pandas
 
+UNKNOWN_DEVIATION = 0.01  # relative; of a value that one session alone has seen
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A predicted latency in seconds; 95 % of the held-out networks lay within such limits."""
+    """A predicted latency in seconds with the limits of its 95 % interval, which carries those of
+    the operators; and how many of the network's operators were interpolated."""
 
     seconds: float
     low: float
     high: float
+    interpolated: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class LookupTable:
 
     `provenance` says what the table was built for, `conditions` on what. `networks` are the whole
     networks that were measured with it: key -> (role, network, value of each run in seconds);
-    `runs` is the number of runs.
+    `runs` is the number of runs, `scales` are those of interpolation, fitted anew without.
     """
 
     def __init__(
@@ -76,11 +85,14 @@ class LookupTable:
         provenance: Mapping[str, Any],
         conditions: Mapping[str, Any],
         runs: int,
+        scales: Mapping[str, Scales] | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
         self.operators = operators
         self.networks = networks
+        self.times = operator_times(operators, scales)
+        self.spread = spread_of(operators)
         self.calibration = calibration
         self.validation = validation
         self.provenance = provenance
@@ -116,10 +128,13 @@ class LookupTable:
             calibration = read_calibration(result["calibration"])
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values)
+            scales = read_scales(result["scales"])
             provenance = dict(plan["provenance"])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _damaged(path, error) from error
-        return cls(path, operators, networks, calibration, validation, provenance, conditions, runs)
+        return cls(
+            path, operators, networks, calibration, validation, provenance, conditions, runs, scales
+        )
 
     @staticmethod
     def is_finished(path: Path) -> bool:
@@ -132,25 +147,41 @@ class LookupTable:
         """Seconds that a network costs beyond its layers."""
         return self.calibration.constant
 
+    def alone(self, layer: Layer) -> Alone:
+        """What a layer takes on its own, measured or interpolated. Raises `MissingEntry`."""
+        try:
+            return self.times.alone(layer)
+        except MissingEntry as error:
+            raise MissingEntry(
+                f"{self.path} has {error}. It was built for "
+                f"{self.provenance.get('space', 'another space')}: measure what is missing with "
+                f"`boardfit table extend {self.path} --space NAME`"
+            ) from None
+
     def price(self, layer: Layer) -> float:
         """Seconds that a layer adds to a network. Raises `MissingEntry`."""
-        operator = self.operators.get(layer.signature)
-        if operator is None:
-            raise MissingEntry(
-                f"the table {self.path} has no price for {layer.signature!r}; it was built for "
-                f"{self.provenance.get('space', 'another space')}: build one for this network's "
-                "space with `boardfit profile --space NAME`"
-            )
-        return self.calibration.price(layer, operator.seconds)
+        return self.calibration.price(layer, self.alone(layer).seconds)
 
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
-        return self.estimate(self.constant + sum(self.price(layer) for layer in network.layers))
+        priced = predict(network, self.alone, self.calibration)
+        stretch = self.validation.stretch if self.validation else NORMAL
+        margin = stretch * priced.deviation
+        return Estimate(
+            priced.seconds,
+            priced.seconds / (1 + margin),
+            priced.seconds * (1 + margin),
+            priced.interpolated,
+        )
 
-    def estimate(self, seconds: float) -> Estimate:
-        """A predicted time with the limits that follow from the validation."""
-        margin = self.validation.margin if self.validation else 0.0
-        return Estimate(seconds, seconds / (1 + margin), seconds * (1 + margin))
+    def session_interval(self, signature: str) -> Interval:
+        """Where another session's value of a measured operator will fall, in seconds.
+
+        A session's value is the smallest sample that a fresh worker process sees of it; the
+        interval comes from the spread between sessions, pooled over operators of like times.
+        """
+        operator = self.operators[signature]
+        return prediction_interval(operator.runs, self.spread(operator.seconds))
 
     def check(self) -> None:
         """Raise `TableNotValid` where the table fails its bar on held-out networks."""
@@ -175,6 +206,7 @@ class LookupTable:
         rows = []
         for signature, operator in self.operators.items():
             layer = operator.layer
+            interval = self.session_interval(signature)
             rows.append(
                 {
                     "signature": signature,
@@ -190,6 +222,8 @@ class LookupTable:
                     "parameters": layer.parameters,
                     "seconds_alone": operator.seconds,
                     "seconds": self.price(layer),
+                    "low": interval.low,
+                    "high": interval.high,
                     "spread_between_runs": float(operator.runs.max() / operator.runs.min() - 1),
                     "runs": len(operator.runs),
                 }
@@ -240,35 +274,40 @@ def split_entries(
     return operators, networks
 
 
-def describe_result(
-    calibration: Calibration, validation: Validation | None, *, runs: int
-) -> dict[str, Any]:
-    """The outcome of a build from the first `runs` runs as a JSON object."""
-    return {
-        "runs": runs,
-        "calibration": asdict(calibration),
-        "validation": validation
-        and {
-            "predicted": validation.predicted.tolist(),
-            "measured": validation.measured.tolist(),
-            "runs": validation.runs.tolist(),
-        },
-    }
+def spread_of(operators: Mapping[str, Operator]) -> SpreadBySize:
+    """How operators' values differ between runs, by their size."""
+    return SpreadBySize.of([operator.runs for operator in operators.values()])
+
+
+def operator_times(
+    operators: Mapping[str, Operator], scales: Mapping[str, Scales] | None = None
+) -> OperatorTimes:
+    """The times of measured operators and of those between them."""
+    spread = spread_of(operators)
+
+    def deviation(operator: Operator) -> float:
+        found = spread(operator.seconds)
+        return found.deviation if found.degrees else UNKNOWN_DEVIATION
+
+    return OperatorTimes(
+        ((o.layer, Alone(o.seconds, deviation(o))) for o in operators.values()), scales=scales
+    )
 
 
 def read_calibration(content: Mapping[str, Any]) -> Calibration:
-    """The inverse of `describe_result` for the calibration."""
+    """The inverse of `judge.describe_result` for the calibration."""
     factors = {str(name): float(factor) for name, factor in content["factors"].items()}
     return Calibration(
         float(content["constant"]),
         float(content["per_operator"]),
         float(content["per_cold_byte"]),
         factors,
+        float(content["residual"]),
     )
 
 
 def read_validation(content: Mapping[str, Any] | None) -> Validation | None:
-    """The inverse of `describe_result` for the validation."""
+    """The inverse of `judge.describe_result` for the validation."""
     if content is None:
         return None
     return Validation(*(np.array(content[name], float) for name in Validation.__annotations__))

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..profiler.build import TablePlan
 from ..profiler.layers import Layer, Network, NetworkBuilder, Shape
+from ..profiler.plan import OPERATORS, TablePlan
+from ..profiler.selection import Usage
 from .space import Architecture, Choice, SearchSpace, Stage
 
 CHECKED_NETWORKS = 200
+SAMPLED_NETWORKS = 300  # that say how often each operator occurs
 
 
 def plan_table(
@@ -21,12 +23,14 @@ def plan_table(
     options: Mapping[str, Any] | None = None,
     calibration: int = 20,
     validation: int = 60,
+    operators: int | None = OPERATORS,
     seed: int = 0,
 ) -> TablePlan:
-    """What a table of `space` has to hold: all signatures, and random networks to calibrate with
+    """What a table of `space` has to price: all signatures, and random networks to calibrate with
     and to judge by (disjoint). The same seed gives the same plan.
 
-    `options` are what the space was opened with besides its name, remembered in the table.
+    `options` are what the space was opened with besides its name, remembered in the table. At most
+    `operators` signatures are measured, the others interpolated (None: all are measured).
     """
     rng = np.random.default_rng(seed)
     networks = _different_networks(space, calibration + validation, rng)
@@ -41,6 +45,8 @@ def plan_table(
             "coordinates": len(space.coordinates),
             "seed": seed,
         },
+        operators,
+        Usage.of([space.network(space.random(rng)) for _ in range(SAMPLED_NETWORKS)]),
     )
 
 

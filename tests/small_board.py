@@ -9,9 +9,9 @@ from typing import Any
 from boardfit.devices.base import Device
 from boardfit.devices.fake import Faults
 from boardfit.devices.inventory import BoardEntry
-from boardfit.profiler.build import TablePlan
 from boardfit.profiler.connect import fake_device
 from boardfit.profiler.layers import Layer, Network, NetworkBuilder
+from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
 

@@ -143,6 +143,7 @@ def validation() -> Validation:
         predicted=np.array([1.1, 1.8, 3.0, 4.8]),
         measured=np.array([1.0, 2.0, 3.0, 4.0]),
         runs=np.array([[1.0, 1.1], [2.0, 2.0], [3.0, 2.7], [4.0, 4.0]]),
+        deviation=np.full(4, 0.02),
     )
 
 
@@ -161,9 +162,9 @@ def test_the_figures_of_a_validation() -> None:
 
 def test_the_noise_floor_takes_every_pair_of_runs() -> None:
     runs = np.array([[1.0, 1.1, 1.2]])
-    found = Validation(np.ones(1), np.ones(1), runs)
+    found = Validation(np.ones(1), np.ones(1), runs, np.ones(1))
     assert found.noise_floor == pytest.approx((0.1 + 0.2 + (1.2 / 1.1 - 1)) / 3)
-    assert math.isnan(Validation(np.ones(1), np.ones(1), np.ones((1, 1))).noise_floor)
+    assert math.isnan(Validation(np.ones(1), np.ones(1), np.ones((1, 1)), np.ones(1)).noise_floor)
 
 
 @pytest.mark.parametrize(
@@ -179,14 +180,16 @@ def test_the_noise_floor_takes_every_pair_of_runs() -> None:
 )
 def test_the_rank_correlation(predicted: list[float], expected: float) -> None:
     measured = np.array([1.0, 2.0, 3.0, 4.0])
-    found = Validation(np.array(predicted), measured, measured[:, None])
+    found = Validation(np.array(predicted), measured, measured[:, None], np.ones(len(measured)))
     assert found.spearman == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_equal_predictions_have_no_ranks(count: int) -> None:
     measured = np.arange(1.0, count + 1)
-    assert math.isnan(Validation(np.ones(count), measured, measured[:, None]).spearman)
+    assert math.isnan(
+        Validation(np.ones(count), measured, measured[:, None], np.ones(count)).spearman
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,4 +211,4 @@ def test_a_validation_that_cannot_be_is_refused(
     words: str,
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        Validation(predicted, measured, runs)
+        Validation(predicted, measured, runs, np.ones(len(predicted)))

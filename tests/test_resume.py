@@ -17,7 +17,8 @@ import pytest
 
 from boardfit.devices.errors import BoardfitError, DeviceError, MeasurementError
 from boardfit.devices.fake import Faults
-from boardfit.profiler.build import TablePlan, build_table
+from boardfit.profiler.build import build_table
+from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable

@@ -24,16 +24,18 @@ from boardfit.devices.errors import (
     TableNotValid,
 )
 from boardfit.devices.fake import FakeTransport, Faults
-from boardfit.profiler.build import TablePlan, build_table, sources
+from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
 from boardfit.profiler.export_table import export_table
+from boardfit.profiler.judge import Judged, describe_result
 from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.progress import Progress
 from boardfit.profiler.schedule import PROBE_ROUND
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
-from boardfit.profiler.table import Estimate, LookupTable, describe_result
+from boardfit.profiler.table import LookupTable
 
 from .small_board import QUICK, board, samples, small_network, small_plan
 
@@ -73,11 +75,9 @@ def test_the_latency_is_the_sum_of_its_layers_prices(built: LookupTable) -> None
         expected += built.calibration.price(layer, alone)
     estimate = built.latency(network)
     assert estimate.seconds == pytest.approx(expected)
-    assert built.validation is not None
-    margin = built.validation.margin
-    assert estimate == Estimate(
-        estimate.seconds, estimate.seconds / (1 + margin), estimate.seconds * (1 + margin)
-    )
+    assert estimate.interpolated == 0
+    assert estimate.low < estimate.seconds < estimate.high
+    assert estimate.low * estimate.high == pytest.approx(estimate.seconds**2)
 
 
 def test_the_table_predicts_networks_that_it_has_not_seen(built: LookupTable) -> None:
@@ -252,21 +252,26 @@ def test_a_plan_prices_every_layer_of_its_networks() -> None:
 
 
 def with_validation(path: Path, validation: Validation | None) -> LookupTable:
-    calibration = LookupTable.open(path).calibration
+    table = LookupTable.open(path)
+    judged = Judged(table.times, table.calibration, validation)
     with Store.open(path, write=True) as store:
-        store.write_document("result", describe_result(calibration, validation, runs=QUICK.runs))
+        store.write_document("result", describe_result(judged, runs=QUICK.runs))
     return LookupTable.open(path)
 
 
 def test_a_table_below_its_bar_is_not_valid(path: Path) -> None:
     measured = np.full(10, 1e-3)
     predicted = measured * np.array([1.0] * 8 + [1.11, 0.8])
-    table = with_validation(path, Validation(predicted, measured, measured[:, None]))
+    table = with_validation(
+        path, Validation(predicted, measured, measured[:, None], np.full(10, 0.02))
+    )
     words = r"predicts only 80% of its held-out networks within 10 % .*MAPE 3\.1%.*builds it again"
     with pytest.raises(TableNotValid, match=words):
         table.check()
     predicted[8] = 1.1e-3 * (1 - 1e-9)
-    with_validation(path, Validation(predicted, measured, measured[:, None])).check()
+    with_validation(
+        path, Validation(predicted, measured, measured[:, None], np.full(10, 0.02))
+    ).check()
 
 
 def test_a_table_without_held_out_networks_is_not_valid(path: Path) -> None:

@@ -1,0 +1,76 @@
+"""What a lookup table is to price, and how many of its operators are measured for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .description import describe_layer, describe_network, network_key
+from .layers import Layer, Network
+from .selection import Usage, ends
+from .store import Entry
+
+OPERATORS = 700  # measured unless it is said otherwise; more hardly make a table righter
+BATCHES = 4  # in which operators are added; after each it is known better what is uncertain
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What a table needs: every layer to be priced, networks to calibrate with and others to
+    judge by, and what it is for (`provenance`: JSON values).
+
+    At most `operators` of the layers are measured, the others interpolated (None: all are
+    measured); `usage` says how often each occurs, which decides. Raises ValueError where a network
+    has a layer that is not to be priced.
+    """
+
+    layers: tuple[Layer, ...]
+    calibration: tuple[Network, ...]
+    validation: tuple[Network, ...]
+    provenance: Mapping[str, Any]
+    operators: int | None = None
+    usage: Usage = field(default_factory=Usage, compare=False)
+
+    def __post_init__(self) -> None:
+        priced = {layer.signature for layer in self.layers}
+        for network in (*self.calibration, *self.validation):
+            for layer in network.layers:
+                if layer.signature not in priced:
+                    raise ValueError(f"a network needs {layer.signature!r}, which is not planned")
+
+    @cached_property
+    def first(self) -> tuple[Layer, ...]:
+        """The operators that are measured in any case: all, or the ends of every family.
+
+        These can be more than `operators`: what is not enclosed could not be priced.
+        """
+        layers = {layer.signature: layer for layer in self.layers}
+        if self.operators is None or len(layers) <= self.operators:
+            return tuple(layers.values())
+        return tuple(ends(layers.values()))
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many operators are measured after each batch."""
+        signatures = {layer.signature for layer in self.layers}
+        least = len(self.first)
+        most = max(least, min(len(signatures), self.operators or len(signatures)))
+        if least == most:
+            return [most]
+        return [least + (most - least) * i // BATCHES for i in range(BATCHES + 1)]
+
+    def entries(self) -> list[Entry]:
+        """One entry for each operator of `first` and for each network, in a fixed order."""
+        networks: dict[str, Entry] = {}
+        for role, group in (("calibration", self.calibration), ("validation", self.validation)):
+            for network in group:
+                key = network_key(network)
+                networks.setdefault(key, Entry(key, role, describe_network(network)))
+        return [operator_entry(layer) for layer in self.first] + list(networks.values())
+
+
+def operator_entry(layer: Layer) -> Entry:
+    """The entry of one operator."""
+    return Entry(layer.signature, "operator", describe_layer(layer))
