@@ -26,9 +26,10 @@ COLD_BYTES = 32 * 1024  # weights beyond this do not stay in a first-level cache
 STREAMED_BYTES = 512 * 1024  # weights beyond this come from memory also when an operator is alone
 NORMAL = 1.96  # standard deviations within which 95 % of a normal distribution lie
 
-# Prior mean and standard deviation of each parameter, in its unit. An invocation is the time of
-# the table's smallest operator, which is hardly more than that.
-_FACTOR = (1.0, 0.1)
+# Prior mean and standard deviation of each parameter, in its unit. The smallest operator of a table
+# is hardly more than an invocation.
+_LARGEST_INVOCATION = 5e-6  # seconds
+_FACTOR = (1.0, 0.2)
 _PER_OPERATOR = (-0.8, 0.5)  # invocations; an operator alone pays for one each time
 _PER_COLD_BYTE = (0.0, 3e-11)  # seconds; 30 GB/s
 _CONSTANT = (1.0, 5.0)  # invocations; the network's own
@@ -221,7 +222,7 @@ def fit(
     if not networks:
         return Calibration()
     kinds = sorted({kind(layer) for layers in networks for layer in layers})
-    invocation = min(alone.values())
+    invocation = min(_LARGEST_INVOCATION, *alone.values())
     scale = np.array([invocation, invocation, 1.0, *[1.0] * len(kinds)])
     priors = np.array([_CONSTANT, _PER_OPERATOR, _PER_COLD_BYTE, *[_FACTOR] * len(kinds)])
     mean, deviation = (priors * scale[:, None]).T

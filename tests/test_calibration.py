@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from boardfit.profiler.calibration import (
     COLD_BYTES,
+    STREAMED_BYTES,
     Calibration,
     Validation,
     cold_bytes,
@@ -29,11 +30,11 @@ LAYERS = [*POINTWISE, *SPATIAL, *DEPTHWISE, *HEAVY]
 TRUE = Calibration(
     constant=3e-6,
     per_operator=-0.8e-6,
-    per_cold_byte=5e-11,
+    per_cold_byte=2e-11,
     factors={
         "conv_2d": 1.2,
         "conv_2d spatial": 0.8,
-        "depthwise_conv_2d": 1.1,
+        "depthwise_conv_2d 3x3": 1.1,
         "fully_connected": 0.9,
     },
 )
@@ -69,9 +70,31 @@ def test_the_fit_finds_the_factors_and_predicts_other_networks(seed: int) -> Non
     networks = random_networks(rng, 60)
     noise = 1 + 0.005 * rng.normal(size=len(networks))
     found = fit(networks[:40], predicted(TRUE, networks, alone)[:40] * noise[:40], alone)
-    assert found.factors == pytest.approx(dict(TRUE.factors), rel=0.05)
+    assert found.factors == pytest.approx(dict(TRUE.factors), rel=0.1)
     expected = predicted(TRUE, networks[40:], alone)
     np.testing.assert_allclose(predicted(found, networks[40:], alone), expected, rtol=0.02)
+
+
+def test_one_network_measured_in_a_bad_moment_does_not_bend_the_fit() -> None:
+    rng = np.random.default_rng(1)
+    alone = times_alone(rng)
+    networks = random_networks(rng, 60)
+    seconds = predicted(TRUE, networks, alone)
+    disturbed = seconds[:30].copy()
+    disturbed[4] *= 1.5
+    found = fit(networks[:30], disturbed, alone)
+    errors = predicted(found, networks[30:], alone) / seconds[30:] - 1
+    assert np.abs(errors).mean() < 0.01
+
+
+def test_what_is_left_of_networks_is_told() -> None:
+    rng = np.random.default_rng(2)
+    alone = times_alone(rng)
+    networks = random_networks(rng, 60)
+    seconds = predicted(TRUE, networks, alone)
+    for noise in (0.01, 0.04):
+        found = fit(networks, seconds * (1 + noise * rng.normal(size=60)), alone)
+        assert found.residual == pytest.approx(noise, rel=0.4)
 
 
 def test_a_few_networks_already_help() -> None:
@@ -112,12 +135,14 @@ def test_no_price_is_negative(
 
 
 def test_a_price_is_worked_out_as_documented() -> None:
-    # 1024 * 128 + 128 = 131,200 parameters, 524,800 bytes, 492,032 of them beyond 32 KiB.
-    heavy = HEAVY[-1]
-    assert cold_bytes(heavy) == 524_800 - COLD_BYTES == 492_032
+    # 512 * 128 + 128 = 65,664 parameters, 262,656 bytes, 229,888 of them beyond 32 KiB.
+    heavy = HEAVY[1]
+    assert cold_bytes(heavy) == 262_656 - COLD_BYTES == 229_888
     assert cold_bytes(POINTWISE[0]) == 0
+    streamed = Layer("fully_connected", ((4096,),), (4096,))
+    assert cold_bytes(streamed) == STREAMED_BYTES - COLD_BYTES  # the rest is cold alone, too
     calibration = Calibration(7.0, 2e-6, 1e-10, {"fully_connected": 1.5})
-    assert calibration.price(heavy, 10e-6) == pytest.approx(15e-6 + 2e-6 + 49.2032e-6)
+    assert calibration.price(heavy, 10e-6) == pytest.approx(15e-6 + 2e-6 + 22.9888e-6)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +152,7 @@ def test_a_price_is_worked_out_as_documented() -> None:
         (Layer("conv_2d", ((8, 8, 4),), (8, 8, 4), kernel=3), "conv_2d spatial"),
         (Layer("conv_2d", ((1, 1, 4),), (1, 1, 4)), "conv_2d 1x1"),
         (Layer("hard_swish", ((1, 1, 4),), (1, 1, 4)), "hard_swish 1x1"),
-        (Layer("depthwise_conv_2d", ((8, 1, 4),), (8, 1, 4), kernel=3), "depthwise_conv_2d"),
+        (Layer("depthwise_conv_2d", ((8, 1, 4),), (8, 1, 4), kernel=3), "depthwise_conv_2d 3x3"),
         (Layer("fully_connected", ((4,),), (4,)), "fully_connected"),
     ],
 )

@@ -100,8 +100,8 @@ def test_a_layer_without_a_price_is_named_with_the_next_step(built: LookupTable)
     builder = NetworkBuilder((16, 16, 8))
     builder.conv_2d(0, 9)
     words = (
-        r"no price for 'conv_2d 16x16x8>16x16x9 k1 s1 none float32'; it was built for small: "
-        r"build one .*boardfit profile"
+        r"no price for 'conv_2d 16x16x8>16x16x9 k1 s1 none float32': .* nothing is extrapolated"
+        r"\. It was built for small: measure what is missing with `boardfit table extend"
     )
     with pytest.raises(MissingEntry, match=words):
         built.latency(builder.build())
@@ -279,7 +279,7 @@ def test_a_table_without_held_out_networks_is_not_valid(path: Path) -> None:
     with pytest.raises(TableNotValid, match="built without held-out networks"):
         table.check()
     estimate = table.latency(small_network(8))
-    assert estimate.low == estimate.seconds == estimate.high
+    assert estimate.low < estimate.seconds < estimate.high  # as far as the fit itself can tell
 
 
 # Files that are something else

@@ -1,0 +1,108 @@
+"""What is measured is chosen: the ends of all families, then what networks depend on most."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boardfit.profiler.build import build_table
+from boardfit.profiler.families import by_family, channels
+from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.plan import BATCHES, TablePlan
+from boardfit.profiler.pricing import Alone, OperatorTimes
+from boardfit.profiler.selection import Selection, Usage, ends
+from boardfit.profiler.store import Store
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.tabulate import plan_table
+from tests.small_board import QUICK, board, large_plan, samples
+
+
+def conv(inputs: int, filters: int) -> Layer:
+    return Layer("conv_2d", ((10, 10, inputs),), (10, 10, filters))
+
+
+GRID = [conv(a, b) for a in range(8, 72, 8) for b in range(8, 72, 8)]
+
+
+def test_the_ends_enclose_every_operator_of_a_space() -> None:
+    plan = plan_table(open_space("mobilenetv3-32"))
+    chosen = by_family(ends(plan.layers))
+    for group, members in by_family(plan.layers).items():
+        counts = [channels(layer) for layer in chosen[group]]
+        for axis in range(group.dimensions):
+            wanted = {channels(layer)[axis] for layer in members}
+            found = {place[axis] for place in counts}
+            assert (min(found), max(found)) == (min(wanted), max(wanted))
+
+
+def known(layers: list[Layer]) -> OperatorTimes:
+    return OperatorTimes((x, Alone(1e-6 + x.macs / 1e10, 0.005)) for x in layers)
+
+
+def test_what_networks_use_is_measured_first() -> None:
+    often = conv(40, 48)
+    builder = NetworkBuilder((10, 10, 40))
+    builder.conv_2d(0, 48)
+    usage = Usage.of([builder.build()])
+    chosen = Selection(GRID, usage, known(ends(GRID))).best(3)
+    assert chosen[0] == often
+
+
+def test_nothing_is_chosen_twice_nor_what_is_measured() -> None:
+    first = ends(GRID)
+    chosen = Selection(GRID, Usage(), known(first)).best(len(GRID))
+    signatures = [layer.signature for layer in (*first, *chosen)]
+    assert len(set(signatures)) == len(signatures) == len(GRID)
+
+
+def test_a_table_measures_as_many_operators_as_it_was_told(tmp_path: Path) -> None:
+    plan = plan_table(open_space("mobilenetv3-32"), calibration=5, validation=5, operators=300)
+    table = build_table(tmp_path / "t", board(), plan, QUICK)
+    assert len(plan.layers) > 1000
+    assert len(plan.first) < len(table.operators) <= 300
+    for layer in plan.layers:
+        assert table.price(layer) > 0
+    estimate = table.latency(plan.validation[0])
+    assert 0 < estimate.interpolated <= len(plan.validation[0].layers)
+    assert table.validation is not None
+    assert table.validation.mape < 0.05
+
+
+def test_a_small_space_is_measured_whole() -> None:
+    plan = plan_table(open_space("mobilenetv3-32"), operators=10_000)
+    assert len(plan.first) == len({layer.signature for layer in plan.layers})
+    assert len(plan.sizes) == 1
+
+
+def test_batches_end_where_more_changes_nothing(tmp_path: Path) -> None:
+    """The large plan's networks need none of its two hundred interpolated operators."""
+    whole = large_plan()
+    plan = TablePlan(whole.layers, whole.calibration, whole.validation, {}, operators=100)
+    table = build_table(tmp_path / "t", board(), plan, QUICK)
+    assert len(plan.sizes) == BATCHES + 1
+    assert len(table.operators) == plan.sizes[1]
+
+
+def test_an_interrupted_choice_goes_on_the_same_way(tmp_path: Path) -> None:
+    plan = plan_table(open_space("mobilenetv3-32"), calibration=5, validation=5, operators=280)
+    build_table(tmp_path / "whole", board(), plan, QUICK)
+
+    class Enough(Exception):
+        pass
+
+    for stop in (3, 11, 20):
+        calls = 0
+
+        def report(step: object, stop: int = stop) -> None:
+            nonlocal calls
+            calls += 1
+            if calls > stop:
+                raise Enough
+
+        with pytest.raises(Enough):
+            build_table(tmp_path / "parts", board(), plan, QUICK, report=report)
+    build_table(tmp_path / "parts", board(), plan, QUICK)
+    assert samples(tmp_path / "parts") == samples(tmp_path / "whole")
+    with Store.open(tmp_path / "parts") as store:
+        assert store.document("result") is not None
