@@ -18,6 +18,7 @@ from boardfit.profiler.progress import Report, silent
 from boardfit.profiler.schedule import Schedule
 
 if TYPE_CHECKING:
+    from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import LookupTable
     from boardfit.search.result import SearchResult
@@ -80,6 +81,40 @@ def build_table(
         seed=seed,
     )
     return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)
+
+
+def forecast_table(
+    space: str,
+    device: Device,
+    *,
+    options: SpaceOptions | None = None,
+    operators: int | None = OPERATORS,
+    threads: int = 1,
+    seed: int = 0,
+    schedule: Schedule | None = None,
+) -> Forecast:
+    """What `build_table` with the same arguments will measure, and about how long that takes."""
+    from boardfit.profiler import forecast
+    from boardfit.search.tabulate import plan_table
+
+    plan = plan_table(open_space(space, options), operators=operators, seed=seed)
+    return forecast.forecast(device, plan, schedule or Schedule(), threads=threads)
+
+
+def extend_table(
+    path: Path | str,
+    space: str,
+    device: Device,
+    *,
+    options: SpaceOptions | None = None,
+    report: Report = silent,
+) -> LookupTable:
+    """Measure what the table at `path` lacks for a search space; return it as it is then."""
+    from boardfit.profiler import build
+    from boardfit.search.tabulate import plan_table
+
+    plan = plan_table(open_space(space, options), calibration=0, validation=0)
+    return build.extend_table(Path(path), device, plan.layers, report=report)
 
 
 def open_or_build_table(

@@ -146,12 +146,23 @@ def profile(
             "--budget", min=0.1, help="Seconds after which only the necessary is measured."
         ),
     ] = None,
+    entries: Annotated[
+        str,
+        typer.Option(
+            "--entries",
+            help="Operators of a table that are measured at most (others are interpolated), or all.",
+        ),
+    ] = "700",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what a table would measure, and for how long."),
+    ] = False,
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure one model, or all operators of a search space (a lookup table)."""
+    """Measure one model, or a lookup table of a search space's operators."""
     from boardfit import api, console
     from boardfit.devices.errors import InputError
     from boardfit.profiler.connect import connect
@@ -170,17 +181,19 @@ def profile(
             return
         assert space is not None
         path = out or default_table(board.name, space)
+        schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
+        how: dict[str, Any] = {
+            "options": parse_options(options),
+            "operators": parse_entries(entries),
+            "threads": threads,
+            "seed": seed,
+            "schedule": schedule,
+        }
+        if dry_run:
+            _show_forecast(api.forecast_table(space, board, **how), as_json)
+            return
         with console.progress() as report:
-            table = api.build_table(
-                space,
-                board,
-                path,
-                options=parse_options(options),
-                threads=threads,
-                seed=seed,
-                schedule=Schedule() if budget is None else Schedule(budget_seconds=budget),
-                report=report,
-            )
+            table = api.build_table(space, board, path, report=report, **how)
         _show_table(table, as_json)
         table.check()
     finally:
@@ -377,6 +390,27 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
         except ValueError:
             options[name] = value
     return options
+
+
+def parse_entries(text: str) -> int | None:
+    """`700` as a number, `all` as None. Raises `InputError`."""
+    from boardfit.devices.errors import InputError
+
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InputError(f"--entries {text}: give a number of operators, or all")
+    return int(text)
+
+
+def _show_forecast(found: Any, as_json: bool) -> None:
+    from boardfit.console import out, show
+    from boardfit.summary import forecast_rows, forecast_words
+
+    show(forecast_rows(found), as_json=as_json)
+    if not as_json:
+        for sentence in forecast_words(found):
+            out.print(sentence, markup=False)
 
 
 def _show_profile(found: Any, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from boardfit.profiler.measurement import ADVICE, seconds_text
 
 if TYPE_CHECKING:
+    from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import Estimate, LookupTable
     from boardfit.search.result import SearchResult
@@ -45,6 +46,40 @@ def profile_words(profile: ModelProfile) -> list[str]:
         f"(runs differ by {measured.spread_between_runs:.1%}).",
         f"Operators: {operators}.",
     ]
+
+
+def forecast_rows(forecast: Forecast) -> list[Row]:
+    """One row about what a table will measure."""
+    return [
+        {
+            "operators_to_price": forecast.priced,
+            "families": forecast.families,
+            "measured_in_any_case": forecast.ends,
+            "measured_at_most": forecast.measured,
+            "whole_networks": forecast.networks,
+            "minutes": forecast.seconds / 60,
+        }
+    ]
+
+
+def forecast_words(forecast: Forecast) -> list[str]:
+    """Why these operators are measured, in sentences."""
+    kinds = ", ".join(f"{count:,} {name}" for name, count in forecast.kinds.items())
+    words = [f"To be priced: {kinds}."]
+    if forecast.ends == forecast.priced:
+        words.append("All of them are measured; nothing is interpolated.")
+    else:
+        words.append(
+            f"Measured in any case: the ends of each of {forecast.families} families (operators "
+            "that differ in nothing but channels), so that nothing is extrapolated. Then, in "
+            "batches, those that take most uncertainty out of the space's networks, until "
+            f"{forecast.measured:,} are measured or more of them change nothing."
+        )
+    words.append(
+        f"{forecast.networks} whole networks calibrate and judge the table. All of it takes about "
+        f"{max(1, round(forecast.seconds / 60))} minutes of this board."
+    )
+    return words
 
 
 def table_rows(table: LookupTable) -> list[Row]:

@@ -18,11 +18,12 @@ from .description import read_layer, read_network
 from .emit_tflite import emit, emit_layer
 from .growth import next_operators
 from .judge import describe_result, judge
-from .layers import BYTES_PER_ELEMENT
+from .layers import BYTES_PER_ELEMENT, Layer
 from .measurement import Measurement
-from .plan import TablePlan
+from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
 from .schedule import Schedule
+from .selection import Selection, Usage, ends
 from .store import Entry, Store
 from .table import LookupTable
 
@@ -89,6 +90,59 @@ def build_table(
                 if judged.validation is None or judged.validation.passes:
                     break
             store.write_document("result", describe_result(judged, runs=count))
+    return LookupTable.open(path)
+
+
+def extend_table(
+    path: Path,
+    device: Device,
+    layers: Iterable[Layer],
+    *,
+    operators: int = OPERATORS,
+    memory_cap: int = MEMORY_CAP,
+    report: Report = silent,
+) -> LookupTable:
+    """Measure on demand: give the finished table at `path` prices for `layers`, too.
+
+    What it has no price for (at most `operators` of it, chosen as for a new table) is added and
+    measured in all of its runs, and then everything once more in one further run, which ties the
+    new operators to the old ones. A table that lacks nothing is returned as it is. Raises what
+    `build_table` raises, and `TableFileError` where the table is not finished; the same call goes
+    on after an interruption.
+    """
+    table = LookupTable.open(path)
+    missing = table.missing(layers)
+    if not missing:
+        return table
+    first = missing if len(missing) <= operators else ends(missing)
+    count = table.runs + 1
+    with Store.open(path, write=True) as store:
+        plan = store.document("plan") or {}
+
+        def measure(runs: int) -> None:
+            run_campaign(
+                store,
+                device,
+                sources(store.entries().values()),
+                replace(Schedule(**plan["schedule"]), runs=runs),
+                threads=int(plan["threads"]),
+                memory_cap=memory_cap,
+                stage="measure what is missing",
+                report=report,
+            )
+
+        # What an interrupted call has added lies behind the entries that the result knows.
+        added = len(store.entries()) - table.entries
+        if added == 0:
+            store.add([operator_entry(layer) for layer in first])
+            added = len(first)
+        if added == len(first) < len(missing):
+            measure(1)
+            times = judge(store, runs=1).times
+            more = Selection(missing, Usage(), times).best(operators - len(first))
+            store.add([operator_entry(layer) for layer in more])
+        measure(count)
+        store.write_document("result", describe_result(judge(store, runs=count), runs=count))
     return LookupTable.open(path)
 
 

@@ -23,6 +23,7 @@ class Judged:
     times: OperatorTimes
     calibration: Calibration
     validation: Validation | None
+    entries: int
 
 
 def judge(store: Store, *, runs: int) -> Judged:
@@ -32,7 +33,7 @@ def judge(store: Store, *, runs: int) -> Judged:
     calibration = calibrated(times, networks)
     held_out = [(n, values) for role, n, values in networks.values() if role == "validation"]
     if not held_out:
-        return Judged(times, calibration, None)
+        return Judged(times, calibration, None, len(store.entries()))
     predicted = [predict(network, times.alone, calibration) for network, _ in held_out]
     validation = Validation(
         np.array([p.seconds for p in predicted]),
@@ -40,7 +41,7 @@ def judge(store: Store, *, runs: int) -> Judged:
         np.array([values for _, values in held_out]),
         np.array([p.deviation for p in predicted]),
     )
-    return Judged(times, calibration, validation)
+    return Judged(times, calibration, validation, len(store.entries()))
 
 
 def calibrated(
@@ -64,6 +65,7 @@ def describe_result(judged: Judged, *, runs: int) -> dict[str, Any]:
     validation = judged.validation
     return {
         "runs": runs,
+        "entries": judged.entries,
         "scales": describe_scales(judged.times.scales()),
         "calibration": asdict(judged.calibration),
         "validation": validation

@@ -9,7 +9,7 @@ between measured ones are interpolated and flagged, others are refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,10 +116,10 @@ class LookupTable:
                     f"the table {path} is not finished; run the command that builds it again, "
                     "it goes on where it stopped"
                 )
-            entries = store.entries()
             conditions = store.conditions() or {}
             try:
-                # A further run may have been begun since; its values are not part of the result.
+                # More entries or a further run may have been begun since; they are no part of it.
+                entries = dict(list(store.entries().items())[: int(result["entries"])])
                 runs = int(result["runs"])
                 values = run_values(store, runs=runs)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -141,6 +141,21 @@ class LookupTable:
         """Whether the build of the table at `path` has come to its end. Raises `TableFileError`."""
         with Store.open(path) as store:
             return store.document("result") is not None
+
+    @property
+    def entries(self) -> int:
+        """How many operators and networks were measured."""
+        return len(self.operators) + len(self.networks)
+
+    def missing(self, layers: Iterable[Layer]) -> list[Layer]:
+        """Which layers the table cannot price, each signature once."""
+        found: dict[str, Layer] = {}
+        for layer in layers:
+            try:
+                self.times.alone(layer)
+            except MissingEntry:
+                found.setdefault(layer.signature, layer)
+        return list(found.values())
 
     @property
     def constant(self) -> float:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from boardfit.profiler.build import build_table
+from boardfit.devices.errors import WorkerError
+from boardfit.devices.fake import Faults
+from boardfit.profiler.build import build_table, extend_table
 from boardfit.profiler.families import by_family, channels
+from boardfit.profiler.forecast import forecast
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.plan import BATCHES, TablePlan
 from boardfit.profiler.pricing import Alone, OperatorTimes
 from boardfit.profiler.selection import Selection, Usage, ends
 from boardfit.profiler.store import Store
+from boardfit.profiler.table import LookupTable
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
-from tests.small_board import QUICK, board, large_plan, samples
+from tests.small_board import QUICK, board, large_plan, samples, small_plan
 
 
 def conv(inputs: int, filters: int) -> Layer:
@@ -106,3 +111,63 @@ def test_an_interrupted_choice_goes_on_the_same_way(tmp_path: Path) -> None:
     assert samples(tmp_path / "parts") == samples(tmp_path / "whole")
     with Store.open(tmp_path / "parts") as store:
         assert store.document("result") is not None
+
+
+# Measuring on demand
+
+
+def wider(filters: int) -> list[Layer]:
+    """Operators that the small plan's networks do not have."""
+    builder = NetworkBuilder((16, 16, 8))
+    builder.depthwise_conv_2d(builder.conv_2d(0, filters, activation="relu"), kernel=5)
+    return [node.layer for node in builder.nodes]
+
+
+def test_what_is_missing_is_measured_on_demand(tmp_path: Path) -> None:
+    before = build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    layers = wider(64)
+    assert [layer.signature for layer in before.missing(layers)] == [x.signature for x in layers]
+    after = extend_table(tmp_path / "t", board(), layers)
+    assert after.missing(layers) == []
+    assert after.runs == before.runs + 1
+    assert after.price(layers[0]) > before.price(small_plan().layers[0])
+    assert after.validation is not None
+    assert after.validation.worst < 0.05
+
+
+def test_a_table_that_lacks_nothing_is_not_measured_again(tmp_path: Path) -> None:
+    build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    seen = samples(tmp_path / "t")
+    extend_table(tmp_path / "t", board(), small_plan().layers)
+    assert samples(tmp_path / "t") == seen
+
+
+def test_of_much_that_is_missing_a_part_is_measured(tmp_path: Path) -> None:
+    build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    layers = [layer for filters in range(40, 400, 8) for layer in wider(filters)]
+    table = extend_table(tmp_path / "t", board(), layers, operators=20)
+    assert table.missing(layers) == []
+    assert len(table.operators) == len({x.signature for x in small_plan().layers}) + 20
+
+
+def test_an_interrupted_extension_leaves_a_table_and_goes_on(tmp_path: Path) -> None:
+    before = build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    layers = wider(64)
+    with pytest.raises(WorkerError):
+        extend_table(tmp_path / "t", board(faults=Faults(hang=frozenset({40}))), layers)
+    between = LookupTable.open(tmp_path / "t")
+    assert (between.operators.keys(), between.runs) == (before.operators.keys(), before.runs)
+    after = extend_table(tmp_path / "t", board(), layers)
+    assert after.missing(layers) == []
+
+
+def test_a_forecast_counts_what_will_be_measured() -> None:
+    plan = plan_table(open_space("mobilenetv3-32"), calibration=4, validation=4, operators=300)
+    found = forecast(board(), plan, QUICK)
+    assert found.measured == 300
+    assert found.ends == len(plan.first) < 300 < found.priced == len(plan.layers)
+    assert found.networks == 8
+    assert found.kinds["conv_2d"] > found.kinds["mean"]
+    assert 0.1 < found.seconds < 600
+    longer = forecast(board(), plan, replace(QUICK, runs=4))
+    assert longer.seconds == pytest.approx(2 * found.seconds, rel=0.05)

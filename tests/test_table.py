@@ -253,7 +253,7 @@ def test_a_plan_prices_every_layer_of_its_networks() -> None:
 
 def with_validation(path: Path, validation: Validation | None) -> LookupTable:
     table = LookupTable.open(path)
-    judged = Judged(table.times, table.calibration, validation)
+    judged = Judged(table.times, table.calibration, validation, table.entries)
     with Store.open(path, write=True) as store:
         store.write_document("result", describe_result(judged, runs=QUICK.runs))
     return LookupTable.open(path)
