@@ -150,7 +150,7 @@ def profile(
         str,
         typer.Option(
             "--entries",
-            help="Operators of a table that are measured at most (others are interpolated), or all.",
+            help="How many of a table's operators are measured at most, or all.",
         ),
     ] = "700",
     dry_run: Annotated[

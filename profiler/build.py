@@ -63,6 +63,7 @@ def build_table(
         "operators": plan.operators,
         "device": device.name,
         "threads": threads,
+        **({"donor": plan.donor.describe()} if plan.donor else {}),
     }
 
     def measure(count: int, stage: str) -> None:

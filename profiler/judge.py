@@ -14,6 +14,7 @@ from .layers import Network
 from .pricing import OperatorTimes, describe_scales
 from .store import Store
 from .table import operator_times, representative, run_values, split_entries
+from .transfer import read_donor
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Judged:
 def judge(store: Store, *, runs: int) -> Judged:
     """Fit the calibration and predict the held-out networks, from the first `runs` runs."""
     operators, networks = split_entries(store.entries(), run_values(store, runs=runs))
-    times = operator_times(operators)
+    donor = read_donor((store.document("plan") or {}).get("donor"))
+    times = operator_times(operators, donor=donor)
     calibration = calibrated(times, networks)
     held_out = [(n, values) for role, n, values in networks.values() if role == "validation"]
     if not held_out:

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..devices.errors import InputError
 from .description import describe_layer, describe_network, network_key
 from .layers import Layer, Network
 from .selection import Usage, ends
 from .store import Entry
+from .table import LookupTable
+from .transfer import MEASUREMENTS, Donor, choose_measurements
 
 OPERATORS = 700  # measured unless it is said otherwise; more hardly make a table righter
+FEWEST_OPERATORS = 20  # that are measured where a donor lends the others
 BATCHES = 4  # in which operators are added; after each it is known better what is uncertain
 
 
@@ -22,8 +26,9 @@ class TablePlan:
     judge by, and what it is for (`provenance`: JSON values).
 
     At most `operators` of the layers are measured, the others interpolated (None: all are
-    measured); `usage` says how often each occurs, which decides. Raises ValueError where a network
-    has a layer that is not to be priced.
+    measured); `usage` says how often each occurs, which decides. Where a `donor` lends prices,
+    exactly `chosen` are measured. Raises ValueError where a network has a layer that is not to be
+    priced.
     """
 
     layers: tuple[Layer, ...]
@@ -32,6 +37,8 @@ class TablePlan:
     provenance: Mapping[str, Any]
     operators: int | None = None
     usage: Usage = field(default_factory=Usage, compare=False)
+    donor: Donor | None = field(default=None, compare=False)
+    chosen: tuple[Layer, ...] | None = None
 
     def __post_init__(self) -> None:
         priced = {layer.signature for layer in self.layers}
@@ -46,6 +53,8 @@ class TablePlan:
 
         These can be more than `operators`: what is not enclosed could not be priced.
         """
+        if self.chosen is not None:
+            return self.chosen
         layers = {layer.signature: layer for layer in self.layers}
         if self.operators is None or len(layers) <= self.operators:
             return tuple(layers.values())
@@ -54,6 +63,8 @@ class TablePlan:
     @property
     def sizes(self) -> list[int]:
         """How many operators are measured after each batch."""
+        if self.chosen is not None:
+            return [len(self.chosen)]
         signatures = {layer.signature for layer in self.layers}
         least = len(self.first)
         most = max(least, min(len(signatures), self.operators or len(signatures)))
@@ -69,6 +80,39 @@ class TablePlan:
                 key = network_key(network)
                 networks.setdefault(key, Entry(key, role, describe_network(network)))
         return [operator_entry(layer) for layer in self.first] + list(networks.values())
+
+
+def plan_transfer(donor: LookupTable, *, measurements: int = MEASUREMENTS) -> TablePlan:
+    """What to measure on a sister board of the donor's: operators and the calibration networks,
+    `measurements` together; the donor's held-out networks judge the result in addition.
+
+    Raises `InputError` where so few are not enough to tell how the boards differ.
+    """
+    networks = {"calibration": [], "validation": []}  # type: dict[str, list[Network]]
+    for role, network, _ in donor.networks.values():
+        networks[role].append(network)
+    least = len(networks["calibration"]) + FEWEST_OPERATORS
+    if measurements < least:
+        raise InputError(
+            f"{measurements} measurements are too few: the {len(networks['calibration'])} "
+            f"calibration networks and {FEWEST_OPERATORS} operators need {least}"
+        )
+    everything = [*networks["calibration"], *networks["validation"]]
+    lent = Donor(
+        {signature: (o.layer, donor.alone(o.layer)) for signature, o in donor.operators.items()}
+    )
+    count = measurements - len(networks["calibration"])
+    chosen = choose_measurements(lent, Usage.of(everything), count)
+    layers = {layer.signature: layer for network in everything for layer in network.layers}
+    layers |= {signature: layer for signature, (layer, _) in lent.operators.items()}
+    return TablePlan(
+        tuple(layers.values()),
+        tuple(networks["calibration"]),
+        tuple(networks["validation"]),
+        {**donor.provenance, "donor": {"table": donor.path.name, **donor.conditions}},
+        donor=lent,
+        chosen=tuple(chosen),
+    )
 
 
 def operator_entry(layer: Layer) -> Entry:

@@ -21,6 +21,8 @@ from .interpolation import Interpolator
 from .layers import Layer, Network
 from .pricing import OperatorTimes
 
+Values = NDArray[np.float64]
+
 CANDIDATES = 400  # of a family that are weighed against each other; more hardly differ
 _UNUSED = 1e-3  # weight of an operator that none of the sampled networks has, in occurrences
 
@@ -94,25 +96,56 @@ class _Candidates:
         places = [channels(rest[i]) for i in order]
         middle, _ = model.predict(places)
         self._layers: list[Layer] = [rest[i] for i in order]
-        self._weights: NDArray[np.float64] = weights[order] * scale * np.exp(2 * middle)
-        self._left = model.posterior(places, places)
-        self._noise = model.noise**2
-        self._taken: set[int] = set()
-
-    def _gains(self) -> NDArray[np.float64]:
-        variance = np.maximum(np.diag(self._left), 0.0) + self._noise
-        gains: NDArray[np.float64] = (self._weights @ self._left**2) / variance
-        gains[list(self._taken)] = 0.0
-        return gains
+        self._left = Remaining(
+            weights[order] * scale * np.exp(2 * middle),
+            model.posterior(places, places),
+            model.noise**2,
+        )
 
     def gain(self) -> float:
         """What the best next measurement takes away, in seconds squared."""
-        return float(self._gains().max()) if len(self._taken) < len(self._layers) else 0.0
+        return self._left.best()[1]
 
     def take(self) -> Layer:
-        """Take the best one: its family's covariance shrinks as if it had been measured."""
-        best = int(self._gains().argmax())
-        column = self._left[:, best].copy()
-        self._left -= np.outer(column, column) / (max(column[best], 0.0) + self._noise)
-        self._taken.add(best)
-        return self._layers[best]
+        """Take the best one."""
+        place, _ = self._left.best()
+        self._left.take(place)
+        return self._layers[place]
+
+
+class Remaining:
+    """The uncertainty of some quantities, as measurements would take it away one by one.
+
+    `weights` say how much each one's variance counts, `covariance` is what is not known of them,
+    `noise` the variance of a measurement.
+    """
+
+    def __init__(self, weights: Values, covariance: Values, noise: float) -> None:
+        self._weights = weights
+        self._left = covariance.copy()
+        self._noise = noise
+        self._open = np.ones(len(weights), bool)
+
+    def best(self) -> tuple[int, float]:
+        """The quantity whose measurement takes most away, and how much; 0 where none is left."""
+        variance = np.maximum(np.diag(self._left), 0.0) + self._noise
+        gains = np.where(self._open, (self._weights @ self._left**2) / variance, 0.0)
+        place = int(gains.argmax())
+        return place, float(gains[place])
+
+    def take(self, place: int) -> None:
+        """The covariance shrinks as if the quantity had been measured."""
+        column = self._left[:, place].copy()
+        self._left -= np.outer(column, column) / (max(column[place], 0.0) + self._noise)
+        self._open[place] = False
+
+
+def greedy(weights: Values, covariance: Values, noise: float, count: int) -> list[int]:
+    """The places of the `count` best quantities to measure, one after the other."""
+    remaining = Remaining(weights, covariance, noise)
+    chosen = []
+    for _ in range(min(count, len(weights))):
+        place, _ = remaining.best()
+        remaining.take(place)
+        chosen.append(place)
+    return chosen

@@ -26,6 +26,7 @@ from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
 from .store import Entry, Store
+from .transfer import Donor, read_donor, transferred
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +73,8 @@ class LookupTable:
 
     `provenance` says what the table was built for, `conditions` on what. `networks` are the whole
     networks that were measured with it: key -> (role, network, value of each run in seconds);
-    `runs` is the number of runs, `scales` are those of interpolation, fitted anew without.
+    `runs` is the number of runs, `scales` are those of interpolation (without, they are fitted
+    anew), `donor` lends the prices of what was not measured.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class LookupTable:
         conditions: Mapping[str, Any],
         runs: int,
         scales: Mapping[str, Scales] | None = None,
+        donor: Donor | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
         self.operators = operators
         self.networks = networks
-        self.times = operator_times(operators, scales)
+        self.times = operator_times(operators, scales, donor)
+        self.donor = donor
         self.spread = spread_of(operators)
         self.calibration = calibration
         self.validation = validation
@@ -129,11 +133,21 @@ class LookupTable:
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values)
             scales = read_scales(result["scales"])
+            donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _damaged(path, error) from error
         return cls(
-            path, operators, networks, calibration, validation, provenance, conditions, runs, scales
+            path,
+            operators,
+            networks,
+            calibration,
+            validation,
+            provenance,
+            conditions,
+            runs,
+            scales,
+            donor,
         )
 
     @staticmethod
@@ -295,18 +309,20 @@ def spread_of(operators: Mapping[str, Operator]) -> SpreadBySize:
 
 
 def operator_times(
-    operators: Mapping[str, Operator], scales: Mapping[str, Scales] | None = None
+    operators: Mapping[str, Operator],
+    scales: Mapping[str, Scales] | None = None,
+    donor: Donor | None = None,
 ) -> OperatorTimes:
-    """The times of measured operators and of those between them."""
+    """The times of measured operators, of those that a donor lends, and of those between them."""
     spread = spread_of(operators)
 
     def deviation(operator: Operator) -> float:
         found = spread(operator.seconds)
         return found.deviation if found.degrees else UNKNOWN_DEVIATION
 
-    return OperatorTimes(
-        ((o.layer, Alone(o.seconds, deviation(o))) for o in operators.values()), scales=scales
-    )
+    measured = [(o.layer, Alone(o.seconds, deviation(o))) for o in operators.values()]
+    lent = transferred(donor, measured) if donor else []
+    return OperatorTimes([*measured, *lent], scales=scales)
 
 
 def read_calibration(content: Mapping[str, Any]) -> Calibration:
