@@ -1,0 +1,78 @@
+"""Architectures priced a second: a table compiled for a space against sums in a dictionary."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from table_line import built
+
+from boardfit.profiler.connect import connect
+from boardfit.profiler.table import LookupTable
+from boardfit.search.metrics import as_architectures, latency
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.space import SearchSpace
+from boardfit.search.tabulate import plan_table
+
+COUNT = 200_000
+COMPARED = 2_000
+REPEATS = 5
+
+
+def main(folder: Path) -> None:
+    """Print rates and their ratio, and how far the results are apart."""
+    space = open_space("mobilenetv3-large", input_size=160, kernels=[3, 5])
+    path = folder / "large-35-700.boardfit"
+    if not path.exists():
+        built("the table", path, connect("local"), plan_table(space, calibration=40))
+    table = LookupTable.open(path)
+    rng = np.random.default_rng(0)
+    rows = np.array([space.random(rng) for _ in range(COMPARED)])
+    # As a search has them: each architecture is another one with some coordinates changed.
+    many = rows[rng.integers(COMPARED, size=COUNT)]
+    for axis in rng.integers(rows.shape[1], size=4):
+        many[:, axis] = rng.permuted(many[:, axis])
+    begin = time.perf_counter()
+    metric = latency(space, table)
+    metric(many)
+    print(f"compiling as it is first asked: {time.perf_counter() - begin:.1f} s, once a search")
+    few = as_architectures(rows)
+    prices = {x.signature: table.price(x) for row in few for x in space.network(row).layers}
+    keys = [[x.signature for x in space.network(row).layers] for row in few]
+    constant = table.constant
+
+    def prepared() -> list[float]:
+        return [constant + sum(prices[key] for key in names) for names in keys]
+
+    rates = {
+        "compiled": rate(lambda: metric(many), COUNT),
+        "dictionary, keys prepared": rate(prepared, COMPARED),
+        "dictionary, keys built": rate(lambda: built_keys(space, few[:200], prices, constant), 200),
+    }
+    for name, value in rates.items():
+        print(f"{name}: {value:,.0f} architectures a second ({rates['compiled'] / value:,.1f} "
+              "times slower than compiled)" if name != "compiled" else
+              f"{name}: {value:,.0f} architectures a second "
+              f"({len(space.stages)} stages, one core, bar 300,000)")  # fmt: skip
+    difference = np.abs(metric(rows) / np.array(prepared()) - 1).max()
+    print(f"largest relative difference of the results: {difference:.1e} (bar 1e-9)")
+
+
+def built_keys(
+    space: SearchSpace, rows: list[tuple[int, ...]], prices: dict[str, float], constant: float
+) -> list[float]:
+    """What one would write first: the network's layers, each looked up by its signature."""
+    return [
+        constant + sum(prices[layer.signature] for layer in space.network(row).layers)
+        for row in rows
+    ]
+
+
+def rate(job: Callable[[], object], count: int) -> float:
+    """The best of some repeats, in architectures a second."""
+    best = float("inf")
+    for _ in range(REPEATS):
+        begin = time.perf_counter()
+        job()
+        best = min(best, time.perf_counter() - begin)
+    return count / best
