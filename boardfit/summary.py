@@ -113,11 +113,29 @@ def table_words(table: LookupTable) -> list[str]:
         f"{validation.mape:.1%} on average; {validation.share_within(0.10):.0%} are within 10 %, "
         f"the worst is off by {validation.worst:.1%}.{noise}"
     ]
+    share = interpolated_share(table)
+    if share:
+        words.append(
+            f"{len(table.operators):,} operators were measured; of a network's operators "
+            f"{share:.0%} are interpolated between these."
+        )
+    if table.donor is not None:
+        words.append(
+            f"Prices of {len(table.donor.operators):,} operators were lent by another table and "
+            "corrected by those that were measured here."
+        )
     if not validation.passes:
         words.append(
             "That is too far off to search with: end other work on the board, and build it again."
         )
     return words
+
+
+def interpolated_share(table: LookupTable) -> float:
+    """Which share of the operators of the table's own networks was interpolated."""
+    networks = [network for _, network, _ in table.networks.values()]
+    layers = sum(len(network.layers) for network in networks)
+    return sum(table.latency(network).interpolated for network in networks) / max(1, layers)
 
 
 def search_rows(result: SearchResult) -> list[Row]:

@@ -7,10 +7,9 @@ import pandas as pd
 from ..profiler.calibration import BAR
 from .about import board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
-from .frames import operators_frame, percent_text, plain_text, size_text
+from .frames import between_frame, operators_frame, percent_text, plain_text, size_text
+from .plots_operators import convolution_plots, depthwise_plots
 from .plots_table import (
-    convolution_plots,
-    depthwise_plots,
     errors_plot,
     kinds_plot,
     reference_plot,
@@ -23,11 +22,18 @@ from .sources import TableSource
 def table_section(source: TableSource) -> Section:
     """Everything that a page says of a table."""
     table, journal = source.table, source.journal
-    operators = operators_frame(table)
+    operators, between = operators_frame(table), between_frame(table)
     board = board_text(table.conditions)
     space = plain_text(table.provenance.get("space", "an unnamed space"))
     validation = table.validation
-    sentences = [f"A lookup table of {len(table.operators):,} operators of {space} on {board}."]
+    sentences = [
+        f"A lookup table of {space} on {board}: {len(table.operators):,} operators were measured"
+        + (
+            ", and others are corrected from those of another table."
+            if table.donor
+            else ", and what lies between them is interpolated."
+        )
+    ]
     if validation is not None:
         noise = percent_text(validation.noise_floor)
         sentences.append(
@@ -54,7 +60,7 @@ def table_section(source: TableSource) -> Section:
                 f"{size_text(1, 1)} convolutions over channels",
                 plots_or_reason(
                     "Latency maps",
-                    convolution_plots(operators),
+                    convolution_plots(between),
                     "the table has too few of one spatial size to draw a map",
                 ),
                 "Kernels work on several channels at once, so that time grows in steps. Times are "
@@ -64,7 +70,7 @@ def table_section(source: TableSource) -> Section:
                 "Depthwise convolutions over channels",
                 plots_or_reason(
                     "Depthwise convolutions",
-                    depthwise_plots(operators),
+                    depthwise_plots(between),
                     "the table has too few of one spatial size to draw a line",
                 ),
                 "Times are those of one operator alone, by kernel and stride.",

@@ -6,14 +6,17 @@ Frames have one row for each thing; columns that end in `ms` are milliseconds, t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from ..profiler.calibration import Validation, kind
+from ..profiler.families import by_family, channels
 from ..profiler.layers import Network
 from ..profiler.profile_model import ModelProfile
 from ..profiler.table import LookupTable
@@ -21,6 +24,7 @@ from ..search.result import Finalist, SearchResult
 from .sources import Journal, Sample
 
 MILLISECONDS = 1e3  # in a second
+GRID = 40  # places along an axis of channels for which a price is drawn
 NETWORK_ITSELF = "network itself"  # what the calibration's constant is called in a plot
 
 
@@ -108,6 +112,52 @@ def operators_frame(table: LookupTable) -> pd.DataFrame:
     frame["in_network_ms"] = frame.pop("seconds") * MILLISECONDS
     frame["spread_percent"] = frame.pop("spread_between_runs") * 100
     return frame
+
+
+def between_frame(table: LookupTable) -> pd.DataFrame:
+    """1x1 and depthwise convolutions on images as a table prices them, for drawing: those that
+    were measured and, `interpolated`, those between them; times alone in milliseconds."""
+    rows = []
+    measured = by_family(operator.layer for operator in table.operators.values())
+    for group, layers in measured.items():
+        first = layers[0]
+        pointwise = first.op == "conv_2d" and first.kernel == 1
+        if not (pointwise or first.op == "depthwise_conv_2d") or first.inputs[0][:2] == (1, 1):
+            continue
+        own = {channels(layer) for layer in layers}
+        for counts in sorted(own | set(_grid(np.array(sorted(own))))):
+            height, width, _ = first.inputs[0]
+            layer = replace(
+                first,
+                inputs=((height, width, counts[0]),),
+                output=(*first.output[:2], counts[-1]),
+            )
+            rows.append(
+                {
+                    "family": group.name,
+                    "op": layer.op,
+                    "height": height,
+                    "width": width,
+                    "kernel": layer.kernel,
+                    "stride": layer.stride,
+                    "input_channels": counts[0],
+                    "output_channels": counts[-1],
+                    "alone_ms": table.alone(layer).seconds * MILLISECONDS,
+                    "interpolated": counts not in own,
+                }
+            )
+    names = ["family", "op", "height", "width", "kernel", "stride", "input_channels"]
+    return pd.DataFrame(rows, columns=[*names, "output_channels", "alone_ms", "interpolated"])
+
+
+def _grid(places: np.ndarray) -> list[tuple[int, ...]]:
+    """Channel counts between those that occur, at most `GRID` along each axis."""
+    axes = []
+    for counts in places.T:
+        step = int(np.gcd.reduce(counts))
+        low, high = int(counts.min()) // step, int(counts.max()) // step
+        axes.append(np.unique(np.linspace(low, high, min(GRID, high - low + 1)).round()) * step)
+    return [tuple(int(count) for count in point) for point in itertools.product(*axes)]
 
 
 def validation_frame(validation: Validation) -> pd.DataFrame:

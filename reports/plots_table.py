@@ -1,4 +1,4 @@
-"""Figures of a lookup table: how right it is, and what operators cost over their channels."""
+"""Figures of a lookup table: how right it is, where the time goes, and how it repeats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .frames import (
     median_network,
     percent_text,
     references_frame,
-    size_text,
     time_by_kind,
     time_text,
     validation_frame,
@@ -36,10 +35,6 @@ from .plots import (
     unit_of,
 )
 from .sources import Journal
-
-MAPS = 3  # spatial sizes for which a map is drawn
-SMALLEST_MAP = 12  # entries; fewer make no map
-HEAT = "Viridis"
 
 
 def validation_plot(validation: Validation) -> Block:
@@ -113,113 +108,6 @@ def errors_plot(validation: Validation) -> Block:
     figure = style(go.Figure([bars]), "error (%)", "networks", x={"ticksuffix": " "})
     caption = "Left of zero the table predicts too little, right of it too much; red: beyond 10 %."
     return Plot("Errors on held-out networks", figure, caption, height=400)
-
-
-def convolution_plots(operators: pd.DataFrame) -> list[Plot]:
-    """Heat maps of 1x1 convolutions over input and output channels, for the spatial sizes with
-    most entries, and cuts through them at fixed inputs, in which the staircase is visible."""
-    chosen = operators[
-        (operators["op"] == "conv_2d") & (operators["kernel"] == 1) & (operators["height"] > 1)
-    ]
-    plots = []
-    for height, width in _frequent_sizes(chosen):
-        group = chosen[(chosen["height"] == height) & (chosen["width"] == width)]
-        table = group.pivot_table(
-            index="input_channels", columns="output_channels", values="alone_ms", aggfunc="median"
-        )
-        if table.count().sum() < SMALLEST_MAP or min(table.shape) < 2:
-            continue
-        size = size_text(height, width)
-        plots.append(_map(f"{size_text(1, 1)} convolution on {size}", table))
-        plots.append(_cuts(f"… at fixed inputs, {size}", table))
-    return plots
-
-
-def _map(title: str, table: pd.DataFrame) -> Plot:
-    unit = unit_of(table.to_numpy()[table.notna().to_numpy()])
-    heat = go.Heatmap(
-        x=table.columns.to_numpy(),
-        y=table.index.to_numpy(),
-        z=table.to_numpy() * unit.per_ms,
-        colorscale=HEAT,
-        hoverongaps=False,
-        colorbar={"title": {"text": unit.name, "side": "top"}, "thickness": 10, "outlinewidth": 0,
-                  "xpad": 6, "nticks": 6},
-        hovertemplate="%{y} in, %{x} out: %{z:.4g} " + unit.name + "<extra></extra>",
-    )  # fmt: skip
-    figure = style(
-        go.Figure([heat]),
-        "output channels",
-        "input channels",
-        x={"showgrid": False},
-        y={"showgrid": False},
-    )
-    empty = bool(table.isna().any().any())
-    caption = "Empty places: combinations that no network of the space has." if empty else ""
-    return Plot(title, figure, caption, height=360)
-
-
-def _cuts(title: str, table: pd.DataFrame) -> Plot:
-    full = table.count(axis=1)
-    candidates = table.index[full >= full.max() * 0.9]
-    places = np.unique(np.linspace(0, len(candidates) - 1, min(4, len(candidates))).round())
-    rows = [candidates[int(place)] for place in places]
-    unit = unit_of(table.loc[rows].max().max())
-    traces, legend = [], []
-    for number, channels in enumerate(rows):
-        cut = table.loc[channels].dropna() * unit.per_ms
-        color = SERIES[number % len(SERIES)]
-        legend.append(Legend(f"{channels} in", color, "line", number))
-        hover = f"{channels} in, %{{x}} out: %{{y:.4g}} {unit.name}<extra></extra>"
-        traces.append(
-            line(cut.index, cut, color, mode="lines+markers", marker={"size": 4},
-                 hovertemplate=hover)
-        )  # fmt: skip
-    figure = style(
-        go.Figure(traces), "output channels", f"latency ({unit.name})", y={"rangemode": "tozero"}
-    )
-    caption = "Where a line is flat, more channels cost nothing; where it jumps, fewer pay."
-    return Plot(title, figure, caption, tuple(legend), height=360)
-
-
-def depthwise_plots(operators: pd.DataFrame) -> list[Plot]:
-    """Depthwise convolutions over channels, a line for each kernel and stride."""
-    chosen = operators[operators["op"] == "depthwise_conv_2d"]
-    kernels = sorted(set(chosen["kernel"]))
-    plots = []
-    for height, width in _frequent_sizes(chosen):
-        group = chosen[(chosen["height"] == height) & (chosen["width"] == width)]
-        unit = unit_of(group["alone_ms"])
-        traces: list[Any] = []
-        legend = []
-        for kernel, stride in sorted(set(zip(group["kernel"], group["stride"], strict=True))):
-            part = group[(group["kernel"] == kernel) & (group["stride"] == stride)]
-            cut = part.groupby("input_channels")["alone_ms"].median() * unit.per_ms
-            if len(cut) < 3:
-                continue
-            name = size_text(kernel, kernel) + (f", stride {stride}" if stride > 1 else "")
-            color = SERIES[kernels.index(kernel) % len(SERIES)]
-            legend.append(Legend(name, color, "dash" if stride > 1 else "line", len(traces)))
-            traces.append(
-                line(
-                    cut.index, cut, color, dash="dot" if stride > 1 else "solid",
-                    mode="lines+markers", marker={"size": 4},
-                    hovertemplate=f"{name}, %{{x}} channels: %{{y:.4g}} {unit.name}<extra></extra>",
-                )
-            )  # fmt: skip
-        if not traces:
-            continue
-        title = f"Depthwise convolution on {size_text(height, width)}"
-        figure = style(
-            go.Figure(traces), "channels", f"latency ({unit.name})", y={"rangemode": "tozero"}
-        )
-        plots.append(Plot(title, figure, "", tuple(legend)))
-    return plots
-
-
-def _frequent_sizes(operators: pd.DataFrame) -> list[tuple[int, int]]:
-    counts = operators.groupby(["height", "width"]).size().sort_values(ascending=False)
-    return [(int(height), int(width)) for height, width in counts.index[:MAPS]]
 
 
 def kinds_plot(table: LookupTable) -> Block:
