@@ -8,7 +8,7 @@ from ..profiler.calibration import BAR
 from .about import board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
 from .frames import between_frame, operators_frame, percent_text, plain_text, size_text
-from .plots_operators import convolution_plots, depthwise_plots
+from .plots_channels import convolution_plots, depthwise_plots
 from .plots_table import (
     errors_plot,
     kinds_plot,
