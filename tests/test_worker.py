@@ -183,7 +183,8 @@ def test_unloading_frees_all_models(channel: Channel) -> None:
 
 def test_conditions_are_numbers(channel: Channel) -> None:
     (answer,) = ask(channel, {"do": "conditions"})
-    assert answer["conditions"].keys() <= {"uptime", "load", "frequency", "temperature"}
+    state = answer["conditions"]
+    assert {"at"} <= state.keys() <= {"at", "uptime", "load", "frequency", "temperature"}
     assert all(isinstance(value, float) for value in answer["conditions"].values())
 
 
