@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .interval import Interval as Interval
-from .sessions import Spread, pooled_spread_together, prediction_interval
+from .sessions import Spread, pooled_spread, pooled_spread_together, prediction_interval
 from .steady import Trend, trend
 
 Verdict = Literal["steady", "drifting", "noisy", "throttled", "imprecise", "partial"]
 FloatSeries = NDArray[np.float64]
+RUNS_ALONE = 6  # that tell a deviation between runs without the help of others
 THROTTLED_SHARE = 0.05  # of the samples, beyond which a measurement counts as throttled
 
 ADVICE: dict[Verdict, str] = {
@@ -128,9 +129,16 @@ class Measurement:
 
     @cached_property
     def spread(self) -> Spread:
-        """How far the smallest samples of sessions lie apart, and how well that is known: the
-        runs' minima, pooled with those of `companions`."""
-        return pooled_spread_together([self.run_minima, *self.companions])
+        """How far the smallest samples of sessions lie apart, and how well that is known.
+
+        Few runs say little about it, so that `companions` are pooled with them; they may repeat
+        better than the model itself, whose own deviation is therefore the least.
+        """
+        own = pooled_spread([self.run_minima])
+        if len(self.run_minima) >= RUNS_ALONE or not self.companions:
+            return own
+        pooled = pooled_spread_together([self.run_minima, *self.companions])
+        return Spread(max(own.deviation, pooled.deviation), pooled.degrees)
 
     @cached_property
     def another_session(self) -> Interval | None:

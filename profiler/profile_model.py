@@ -179,7 +179,7 @@ def _profile(store: Store) -> ModelProfile:
             _read_model(document["model"]),
             found,
             store.conditions() or {},
-            read_sustained(store, found.median.seconds, float(lasting or 0.0)),
+            read_sustained(store, float(np.median(found.seconds)), float(lasting or 0.0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(

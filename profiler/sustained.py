@@ -153,7 +153,10 @@ def read_sustained(store: Store, cold: float, asked: float) -> SustainedLoad | N
     rows = [row for row in store.evidence() if "window" in row and row["session"] == session]
 
     def column(name: str) -> NDArray[np.float64]:
-        return np.array([row.get(name, math.nan) for row in rows], float)
+        values = np.array([row.get(name, math.nan) for row in rows], float)
+        if values.shape != (len(rows),):
+            raise ValueError(f"{name} of a sustained load is no number")
+        return values
 
     at, median, minimum = column("window"), column("median"), column("minimum")
     if not (np.isfinite(at).all() and (np.diff(at) >= 0).all() and at[0] >= 0):
