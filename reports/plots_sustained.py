@@ -53,7 +53,7 @@ def sustained_plot(load: SustainedLoad) -> Block:
             margin={"r": 60},
             yaxis2={
                 "overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False,
-                "automargin": True, "nticks": 7,
+                "automargin": True, "nticks": 7, "tickmode": "auto",
                 "title": {"text": "clock (GHz)", "standoff": 8, "font": {"size": 12}},
             },
         )  # fmt: skip
