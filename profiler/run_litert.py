@@ -23,6 +23,7 @@ from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 _LARGEST = 1e300  # of any number that a worker may say
+_COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 
 
@@ -106,7 +107,7 @@ class WorkerSession:
             (step,) = _numbers([self.hello.get("clock_resolution", 0.0)])
         except (TypeError, ValueError):
             raise self._foreign(json.dumps(self.hello)) from None
-        return max(0.0, step)
+        return min(max(0.0, step), _COARSEST_CLOCK)
 
     def load(self, models: Iterable[Model]) -> Iterator[str]:
         """Load the models that are not loaded yet; yield the key of each as it is ready.
