@@ -33,21 +33,45 @@ def profile(
     *,
     threads: int = 1,
     budget: float | None = None,
+    precision: float | None = None,
+    sustained: float | None = None,
+    pause: float | None = None,
     out: Path | str | None = None,
     report: Report = silent,
 ) -> ModelProfile:
     """Measure a TFLite model: its latency with an interval, and whether to believe it.
 
-    Once the board has spent `budget` seconds it is visited no more often than necessary; `out`
-    keeps every sample in a file.
+    Once the board has spent `budget` seconds it is visited no more often than necessary. With a
+    `precision` (0.02 is 2 %) further sessions are measured until the interval of another session
+    is as narrow, or until the board has been busy for `budget` seconds (120 unless given).
+    `sustained` is how many seconds it then runs without a pause, `pause` how many the board rests
+    between sessions; `out` keeps every sample in a file.
     """
     from dataclasses import replace
 
-    from boardfit.profiler.profile_model import MODEL_SCHEDULE, profile_model
+    from boardfit.devices.errors import InputError
+    from boardfit.profiler.profile_model import MODEL_SCHEDULE, Precision, profile_model
 
-    schedule = MODEL_SCHEDULE if budget is None else replace(MODEL_SCHEDULE, budget_seconds=budget)
-    kept = None if out is None else Path(out)
-    return profile_model(Path(model), device, schedule, threads=threads, out=kept, report=report)
+    schedule, wanted = MODEL_SCHEDULE, None
+    if pause is not None:
+        schedule = replace(schedule, pause_seconds=pause)
+    if precision is not None:
+        if not 0 < precision < 1:
+            raise InputError(f"a precision of {precision:g} makes no sense; 0.02 stands for 2 %")
+        # Not part of the plan, so that the same file goes on with a longer budget.
+        wanted = Precision(precision, Precision.budget_seconds if budget is None else budget)
+    elif budget is not None:
+        schedule = replace(schedule, budget_seconds=budget)
+    return profile_model(
+        Path(model),
+        device,
+        schedule,
+        threads=threads,
+        precision=wanted,
+        sustained=sustained,
+        out=None if out is None else Path(out),
+        report=report,
+    )
 
 
 def build_table(

@@ -157,6 +157,27 @@ def profile(
         bool,
         typer.Option("--dry-run", help="Only say what a table would measure, and for how long."),
     ] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="For a model: measure further sessions until another one's value is known within "
+            "this, e.g. 2%, or the budget ends.",
+        ),
+    ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            "--sustained",
+            help="For a model: then run it without a pause for this long, e.g. 30s, 10m, 1h.",
+        ),
+    ] = None,
+    pause: Annotated[
+        float | None,
+        typer.Option(
+            "--pause", min=0.0, help="For a model: seconds that the board rests between sessions."
+        ),
+    ] = None,
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
     boards: InventoryOption = None,
@@ -167,15 +188,28 @@ def profile(
     from boardfit.devices.errors import InputError
     from boardfit.profiler.connect import connect
     from boardfit.profiler.schedule import Schedule
+    from boardfit.profiler.sustained import parse_duration
 
     if (model is None) == (space is None):
         raise InputError("give either a .tflite file or --space NAME")
+    half_width = None if precision is None else parse_share(precision)
+    seconds = None if sustained is None else parse_duration(sustained)
+    if model is None and (half_width, seconds, pause) != (None, None, None):
+        raise InputError("--precision, --sustained and --pause are for a single model")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
             with console.progress() as report:
                 found = api.profile(
-                    model, board, threads=threads, budget=budget, out=out, report=report
+                    model,
+                    board,
+                    threads=threads,
+                    budget=budget,
+                    precision=half_width,
+                    sustained=seconds,
+                    pause=pause,
+                    out=out,
+                    report=report,
                 )
             _show_profile(found, as_json)
             return
@@ -240,6 +274,18 @@ def table_export(
 
     rows = export_table(LookupTable.open(table), out)
     print(f"wrote {rows} operators to {out}")
+
+
+@app.command()
+def samples(
+    file: Annotated[Path, typer.Argument(help="A table, or what `boardfit profile --out` kept.")],
+    out: Annotated[Path, typer.Argument(help="A file that ends in .csv, .json or .parquet.")],
+) -> None:
+    """Write every sample with its conditions as CSV, JSON or Parquet (times in seconds)."""
+    from boardfit.profiler.export_table import export_samples
+
+    rows = export_samples(file, out)
+    print(f"wrote {rows} samples to {out}")
 
 
 @app.command()
@@ -369,6 +415,19 @@ def quickstart(
     from boardfit.quickstart import quickstart as run
 
     run(out, device, seed)
+
+
+def parse_share(text: str) -> float:
+    """A share from `2%` or `0.02`. Raises `InputError`."""
+    from boardfit.devices.errors import InputError
+
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise InputError(f"--precision {text}: write a share such as 2% or 0.02")
+    return share
 
 
 def default_table(device: str, space: str) -> Path:

@@ -10,6 +10,7 @@ from boardfit.profiler.measurement import ADVICE, seconds_text
 if TYPE_CHECKING:
     from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.profile_model import ModelProfile
+    from boardfit.profiler.sustained import SustainedLoad
     from boardfit.profiler.table import Estimate, LookupTable
     from boardfit.search.result import SearchResult
 
@@ -18,7 +19,16 @@ Row = dict[str, Any]
 
 def profile_rows(profile: ModelProfile) -> list[Row]:
     """One row about a model's latency."""
-    measured = profile.measurement
+    measured, session = profile.measurement, profile.measurement.another_session
+    load = profile.sustained
+    sustained: Row = {}
+    if load is not None:
+        sustained = {
+            "sustained_ms": load.latency * 1e3,
+            "sustained_to_cold": load.ratio,
+            "sustained_for_s": load.lasted,
+            "settled_after_s": load.settled_after,
+        }
     return [
         {
             "model": profile.name,
@@ -27,7 +37,11 @@ def profile_rows(profile: ModelProfile) -> list[Row]:
             "high_ms": measured.median.high * 1e3,
             "p90_ms": measured.percentile_90.seconds * 1e3,
             "minimum_ms": measured.minimum * 1e3,
+            "session_low_ms": None if session is None else session.low * 1e3,
+            "session_high_ms": None if session is None else session.high * 1e3,
+            **sustained,
             "verdict": measured.verdict,
+            "sessions": len(measured.run_minima),
             "samples": len(measured.seconds),
             "outliers": measured.outliers,
             "size_kb": profile.model.size / 1e3,
@@ -41,11 +55,36 @@ def profile_words(profile: ModelProfile) -> list[str]:
     """What the numbers are worth, and what the model consists of."""
     measured = profile.measurement
     operators = ", ".join(f"{n} {name}" for name, n in profile.model.operator_counts.items())
-    return [
-        f"{measured.verdict}: {ADVICE[measured.verdict]} "
-        f"(runs differ by {measured.spread_between_runs:.1%}).",
-        f"Operators: {operators}.",
-    ]
+    words = [f"{measured.verdict}: {ADVICE[measured.verdict]} ({measured.reason})."]
+    if (session := measured.another_session) is not None:
+        words.append(
+            f"The smallest time of another session will fall between {seconds_text(session.low)} "
+            f"and {seconds_text(session.high)} (95 %, from {len(measured.run_minima)} sessions "
+            f"with {measured.spread.degrees:.1f} degrees of freedom)."
+        )
+    if profile.sustained is not None:
+        words.append(sustained_words(profile.sustained))
+    return [*words, f"Operators: {operators}."]
+
+
+def sustained_words(load: SustainedLoad) -> str:
+    """What lasting load does to a model, in a sentence or two."""
+    words = (
+        f"Under load for {seconds_text(load.lasted)} it takes {seconds_text(load.latency)}, "
+        f"{load.ratio:.2f} times the cold median"
+    )
+    if load.settled_after is None:
+        words += "; it has not settled, so a longer load will tell more"
+    elif load.settled_after:
+        words += f", from {seconds_text(load.settled_after)} on"
+    if load.throttled:
+        words += "; the board lowered its clock"
+    if not load.complete:
+        words += (
+            f". It was interrupted before {seconds_text(load.asked)}: the same command begins the "
+            "load anew"
+        )
+    return words + "."
 
 
 def forecast_rows(forecast: Forecast) -> list[Row]:

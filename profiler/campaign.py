@@ -20,7 +20,15 @@ from .emit_tflite import emit
 from .layers import Network, NetworkBuilder
 from .progress import Progress, Report, silent
 from .run_litert import Model, Visit, WorkerSession
-from .schedule import PROBE_ROUND, Schedule, batches, next_round, repeats, visiting_order
+from .schedule import (
+    PROBE_ROUND,
+    Schedule,
+    batches,
+    next_round,
+    repeats,
+    sample_seconds,
+    visiting_order,
+)
 from .store import Store
 
 MEMORY_CAP = 2 * 1024**3  # bytes of models that live on the board at once
@@ -102,6 +110,9 @@ def run_campaign(
         work = _Run(store, keys, sources, schedule, run, memory_cap, stage, report)
         if work.next_round() is None:
             continue
+        if run and schedule.pause_seconds:
+            pause = f"{schedule.pause_seconds:g}"
+            device.transport.run(["sleep", pause], timeout=schedule.pause_seconds + 10)
         with WorkerSession(device, threads=threads, runtime=runtime) as session:
             if required is not None:
                 require_conditions(required, device, session)
@@ -131,6 +142,7 @@ class _Run:
         self._memory_cap = memory_cap
         self._stage = stage
         self._report = report
+        self._for_clock = schedule
         self._seen: dict[int, dict[int, float]] = {number: {} for number in keys}
         visits = store.visits(run, probes=True)
         for entry, number, seconds in zip(
@@ -153,6 +165,8 @@ class _Run:
         """Go on to the end of the run."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = self._store.begin_session(self._run, now, conditions)
+        lasting = sample_seconds(session.clock_resolution, self._schedule)
+        self._for_clock = replace(self._schedule, sample_seconds=lasting)
         self._warm_up(session, number)
         while (step := self.next_round()) is not None:
             round_number, todo = step
@@ -208,7 +222,7 @@ class _Run:
                 plan.append((REFERENCE_KEY, 10))
             count = 1
             if round_number != PROBE_ROUND:
-                count = repeats(self._seen[entry][PROBE_ROUND], self._schedule)
+                count = repeats(self._seen[entry][PROBE_ROUND], self._for_clock)
             plan.append((self._keys[entry], count))
         pending: list[tuple[int, Visit]] = []
         evidence: list[dict[str, Any]] = []

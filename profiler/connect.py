@@ -10,7 +10,7 @@ from ..devices.conditions import describe
 from ..devices.fake import FakeTransport, Faults
 from ..devices.inventory import BoardEntry, Inventory
 from ..devices.local import local_device
-from .simulated import SimulatedWorker
+from .simulated import NO_THROTTLING, SimulatedWorker, Throttling
 
 
 def connect(name: str | None = None, *, inventory: Path | None = None) -> Device:
@@ -24,12 +24,19 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
     return fake_device(entry) if entry.transport == "fake" else local_device(entry)
 
 
-def fake_device(entry: BoardEntry, *, faults: Faults | None = None, noise: float = 0.01) -> Device:
+def fake_device(
+    entry: BoardEntry,
+    *,
+    faults: Faults | None = None,
+    noise: float = 0.01,
+    throttling: Throttling = NO_THROTTLING,
+) -> Device:
     """A simulated board: the real worker on simulated time, with faults on demand.
 
     `noise` is the relative standard deviation of an inference; the entry's `seed` draws it.
+    `throttling` is what lasting load does to the board.
     """
-    worker = partial(SimulatedWorker, seed=entry.seed or 0, noise=noise)
+    worker = partial(SimulatedWorker, seed=entry.seed or 0, noise=noise, throttling=throttling)
     transport = FakeTransport(programs={"python3": worker}, faults=faults or Faults())
     return Device(
         entry.name,

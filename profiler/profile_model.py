@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import TableFileError
 from .build import begin_or_continue, measurement
 from .campaign import Source, run_campaign
+from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
 from .progress import Report, silent
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, inspect, read_model_file
 from .schedule import Schedule
 from .store import Entry, Store
+from .sustained import SustainedLoad, measure_sustained, read_sustained
 
 MODEL_SCHEDULE = Schedule(
-    runs=3, minimum_rounds=20, maximum_rounds=60, warmup=2, samples=3, budget_seconds=30.0
+    runs=3,
+    minimum_rounds=20,
+    maximum_rounds=60,
+    warmup=2,
+    samples=3,
+    budget_seconds=30.0,
+    pause_seconds=1.0,
 )
+MOST_RUNS = 30  # that a precision is tried for
+HOPELESS_RUNS = 10  # after which it is known how precise a board can be at best
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How precise a profile is to be: further runs are measured until the prediction interval of
+    another session has this relative half-width, or the board has been busy for
+    `budget_seconds`, warm-up included."""
+
+    half_width: float
+    budget_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.half_width < 1 or not self.budget_seconds > 0:
+            raise ValueError("a precision lies between 0 and 1, its budget above 0 seconds")
 
 
 @dataclass(frozen=True)
 class ModelProfile:
     """What is known of a model on a board: what it holds, how long it takes, under which
-    conditions."""
+    conditions. `sustained` is its latency under lasting load, where that was measured."""
 
     name: str
     model: ModelInfo
     measurement: Measurement
     conditions: Mapping[str, Any]
+    sustained: SustainedLoad | None = None
 
 
 def profile_model(
@@ -40,10 +67,13 @@ def profile_model(
     *,
     threads: int = 1,
     runtime: str = "auto",
+    precision: Precision | None = None,
+    sustained: float | None = None,
     out: Path | None = None,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure the TFLite model at `path`.
+    """Measure the TFLite model at `path`; more often where a `precision` is asked for, and then,
+    for `sustained` seconds, under lasting load.
 
     `out` keeps every sample in a file (and goes on with it after an interruption); without it
     they are only returned. Raises `ModelFileError` for a file that is no model, `WorkerError`
@@ -61,17 +91,60 @@ def profile_model(
         "threads": threads,
     }
     source = Source(emit=lambda: data, memory=4 * len(data))
+    request = {
+        "precision": None if precision is None else precision.half_width,
+        "sustained": sustained,
+    }
     with begin_or_continue(out, [entry], document) as store:
-        run_campaign(
-            store,
-            device,
-            {entry.key: source},
-            schedule,
-            threads=threads,
-            runtime=runtime,
-            report=report,
-        )
+        if store.document("request") != request:  # what is wanted may change, what is kept fits
+            store.write_document("request", request)
+        runs = max(schedule.runs, _runs_begun(store))
+        while True:
+            run_campaign(
+                store,
+                device,
+                {entry.key: source},
+                replace(schedule, runs=runs),
+                threads=threads,
+                runtime=runtime,
+                report=report,
+            )
+            if precision is None or _enough(store, _profile(store).measurement, precision):
+                break
+            runs += 1
+        if sustained is not None:
+            measure_sustained(
+                store,
+                device,
+                entry.key,
+                source,
+                sustained,
+                threads=threads,
+                runtime=runtime,
+                report=report,
+            )
         return _profile(store)
+
+
+def _runs_begun(store: Store) -> int:
+    """The runs that a file has, the last perhaps unfinished."""
+    return max((run + 1 for _, run, _ in store.sessions()), default=0)
+
+
+def _enough(store: Store, found: Measurement, precision: Precision) -> bool:
+    """Whether no further run is to be measured: precise enough, out of budget, or beyond hope.
+
+    An interval of another session cannot become narrower than 1.96 deviations between sessions,
+    however many were measured.
+    """
+    runs, reached = len(found.run_minima), found.reached
+    if reached is not None and reached <= precision.half_width:
+        return True
+    evidence = store.evidence()
+    busy = sum(row.get("wall", 0.0) + row.get("warmup_seconds", 0.0) for row in evidence)
+    if runs >= MOST_RUNS or busy >= precision.budget_seconds:
+        return True
+    return runs >= HOPELESS_RUNS and 1.96 * found.spread.deviation > precision.half_width
 
 
 def open_profile(path: Path) -> ModelProfile:
@@ -92,11 +165,21 @@ def _profile(store: Store) -> ModelProfile:
     try:
         (entry,) = entries
         found = measurement(store, entry.key, int(document["schedule"]["runs"]))
+        request = store.document("request") or {}
+        reference = reference_minima(store, np.unique(found.run).tolist())
+        wanted, lasting = request.get("precision"), request.get("sustained")
+        found = replace(
+            found,
+            companions=() if reference is None else (reference,),
+            throttled=throttled_samples(store, entry.key),
+            precision=None if wanted is None else float(wanted),
+        )
         return ModelProfile(
             str(entry.content["name"]),
             _read_model(document["model"]),
             found,
             store.conditions() or {},
+            read_sustained(store, float(np.median(found.seconds)), float(lasting or 0.0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(

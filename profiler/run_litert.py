@@ -23,6 +23,7 @@ from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 _LARGEST = 1e300  # of any number that a worker may say
+_COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 
 
@@ -98,6 +99,15 @@ class WorkerSession:
 
     def __exit__(self, *reason: object) -> None:
         self._channel.close()
+
+    @property
+    def clock_resolution(self) -> float:
+        """The smallest step of the board's clock, in seconds; 0 where it is not known."""
+        try:
+            (step,) = _numbers([self.hello.get("clock_resolution", 0.0)])
+        except (TypeError, ValueError):
+            raise self._foreign(json.dumps(self.hello)) from None
+        return min(max(0.0, step), _COARSEST_CLOCK)
 
     def load(self, models: Iterable[Model]) -> Iterator[str]:
         """Load the models that are not loaded yet; yield the key of each as it is ready.
@@ -184,7 +194,8 @@ class WorkerSession:
         return np.stack(outputs)
 
     def conditions(self) -> dict[str, float]:
-        """The board's state just now: frequency in Hz, temperature in degrees Celsius, load."""
+        """The board's state just now: frequency in Hz, temperature in degrees Celsius, load; `at`
+        is the board's monotonic clock."""
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")

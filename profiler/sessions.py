@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from .measurement import Interval
+from .interval import Interval
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,26 @@ def pooled_spread(groups: Sequence[ArrayLike]) -> Spread:
             squares += float(((logs - logs.mean()) ** 2).sum())
             degrees += len(logs) - 1
     return Spread(math.sqrt(squares / degrees) if degrees else 0.0, float(degrees))
+
+
+def pooled_spread_together(groups: Sequence[ArrayLike]) -> Spread:
+    """The spread between sessions, pooled over entries that were measured in the same sessions.
+
+    Each group holds one entry's value of each session (seconds), all of the same sessions. A
+    session that is slow for one is slow for the others: they are no independent evidence, and the
+    degrees of freedom are fewer than `pooled_spread` counts. They follow from how the entries vary
+    together (Satterthwaite 1946): (tr S)^2 / tr S^2 for each degree of a single entry, S being
+    their covariance.
+    """
+    logs = np.log(np.array([np.asarray(group, float) for group in groups]))
+    if logs.size == 0 or logs.shape[1] < 2:
+        return Spread(0.0, 0.0)
+    sessions = logs.shape[1]
+    centred = logs - logs.mean(axis=1, keepdims=True)
+    covariance = centred @ centred.T / (sessions - 1)
+    total, squares = float(np.trace(covariance)), float((covariance**2).sum())
+    effective = total**2 / squares if squares > 0 else 1.0
+    return Spread(math.sqrt(total / len(logs)), effective * (sessions - 1))
 
 
 def prediction_interval(values: ArrayLike, spread: Spread, *, level: float = 0.95) -> Interval:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ SECONDS_PER_MAC = 1 / 8e9
 SECONDS_PER_BYTE = 1 / 6e9
 SECONDS_PER_OPERATOR = 0.8e-6
 CHANNEL_STEP = 8  # kernels work on vectors: a width of 9 costs as much as one of 16
+FREQUENCY = 1.5e9  # Hz, of the simulated core
 TICK = 2.0**-36  # seconds; whole ticks add up exactly, so no value depends on when it was taken
 
 
@@ -47,6 +49,25 @@ def _operator_seconds(operator: OperatorInfo) -> float:
     return SECONDS_PER_OPERATOR + max(arithmetic, memory)
 
 
+@dataclass(frozen=True)
+class Throttling:
+    """A board that becomes slower under load: from `after` seconds of a worker's life on, within
+    `ramp` seconds, up to `slowdown` times. `tells`: its frequency can be read, and falls alike."""
+
+    after: float
+    slowdown: float
+    ramp: float = 0.0
+    tells: bool = True
+
+    def factor(self, seconds: float) -> float:
+        """How much slower than cold it is after so many seconds."""
+        reached = min(1.0, (seconds - self.after) / self.ramp) if self.ramp else 1.0
+        return 1.0 + (self.slowdown - 1.0) * reached if seconds > self.after else 1.0
+
+
+NO_THROTTLING = Throttling(after=math.inf, slowdown=1.0)
+
+
 class SimulatedRuntime:
     """Loads anything that is a TFLite model, and lets simulated time pass for it.
 
@@ -57,11 +78,30 @@ class SimulatedRuntime:
     name = "simulated"
     version = "1"
 
-    def __init__(self, clock: SimulatedClock, seed: int, noise: float) -> None:
+    def __init__(
+        self,
+        clock: SimulatedClock,
+        seed: int,
+        noise: float,
+        throttling: Throttling = NO_THROTTLING,
+    ) -> None:
         self.clock = clock
+        self.throttling = throttling
         self.seed = seed
         self.noise = noise
         self.round = 0
+
+    @property
+    def slowdown(self) -> float:
+        """How much slower the board is just now than when it is cold."""
+        return self.throttling.factor(self.clock.now() - self.clock.start)
+
+    def conditions(self) -> dict[str, Any]:
+        """The simulated board's state: its temperature, and its frequency where it tells it."""
+        state = {"temperature": 40.0 + 40.0 * (1 - 1 / self.slowdown)}
+        if self.throttling.tells:
+            state["frequency"] = FREQUENCY / self.slowdown
+        return state
 
     def pass_time(self, seconds: float) -> None:
         """Let whole ticks pass, at least one."""
@@ -91,7 +131,7 @@ class _SimulatedModel:
             self._rng = np.random.default_rng([runtime.seed, self._digest, self._round])
             self._state = 1.4 if self._rng.random() < 0.1 else 1.0
         noise = 1.0 + runtime.noise * abs(self._rng.normal())
-        runtime.pass_time(self._seconds * self._state * noise)
+        runtime.pass_time(self._seconds * self._state * noise * runtime.slowdown)
 
     def predict(self, data: bytes) -> bytes:
         if self._real is None:
@@ -102,9 +142,13 @@ class _SimulatedModel:
 class SimulatedWorker:
     """The program that the fake board runs: `worker.Worker` without a process."""
 
-    def __init__(self, *, seed: int = 0, noise: float = 0.01) -> None:
-        self._runtime = SimulatedRuntime(SimulatedClock(), seed, noise)
-        self._worker = Worker(self._runtime, self._runtime.clock.now, 1, 0)
+    def __init__(
+        self, *, seed: int = 0, noise: float = 0.01, throttling: Throttling = NO_THROTTLING
+    ) -> None:
+        self._runtime = SimulatedRuntime(SimulatedClock(), seed, noise, throttling)
+        self._worker = Worker(
+            self._runtime, self._runtime.clock.now, 1, 0, state=self._runtime.conditions
+        )
 
     def start(self) -> Iterator[bytes]:
         """The worker's hello."""

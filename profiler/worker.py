@@ -13,7 +13,7 @@ answers a line on standard output, all times in seconds of the board's monotonic
                                                 {"done": 3, "wall": 0.81, "inside": 0.75}
     {"do": "predict", "model": ID, "inputs": [BASE64, ...]}
                                                 {"outputs": [BASE64, ...]}   (float32)
-    {"do": "conditions"}                        {"conditions": {...}}
+    {"do": "conditions"}                        {"conditions": {"at": ..., ...}}
     {"do": "exit"}                              (ends)
     (anything that fails)                       {"error": "in words", "model": ID or null}
 
@@ -115,9 +115,15 @@ class Worker:
     """The protocol, independent of what runs the models and of whose clock it is."""
 
     def __init__(
-        self, runtime: Any, clock: Callable[[], float], threads: int, core: int | None
+        self,
+        runtime: Any,
+        clock: Callable[[], float],
+        threads: int,
+        core: int | None,
+        state: Callable[[], Answer] | None = None,
     ) -> None:
         self._runtime = runtime
+        self._state = state or conditions
         self._clock = clock
         self._threads = threads
         self._core = core
@@ -134,6 +140,7 @@ class Worker:
             "numpy": np.__version__,
             "threads": self._threads,
             "core": self._core,
+            "clock_resolution": resolution(self._clock),
         }
 
     def answers(self, request: Any) -> Iterator[Answer]:
@@ -153,7 +160,7 @@ class Worker:
                 inputs = [base64.b64decode(data) for data in request["inputs"]]
                 yield {"outputs": [_text(model.predict(data)) for data in inputs]}
             elif do == "conditions":
-                yield {"conditions": conditions()}
+                yield {"conditions": {"at": self._clock(), **self._state()}}
             else:
                 yield {"error": f"unknown request {do!r}", "model": None}
         except Exception as error:  # whatever a runtime raises is reported, never fatal here
@@ -199,6 +206,14 @@ def read_request(line: bytes) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         return {"do": f"a line that is not JSON ({error})"}
+
+
+def resolution(clock: Callable[[], float]) -> float:
+    """The smallest step of a clock in seconds, measured: readings that follow each other at once
+    differ by a step, or by the time that reading takes. 0 where it does not move meanwhile."""
+    steps = np.diff([clock() for _ in range(1000)])
+    steps = steps[steps > 0]
+    return float(steps.min()) if len(steps) else 0.0
 
 
 def conditions() -> Answer:

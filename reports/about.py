@@ -40,7 +40,7 @@ def journal_frame(journal: Journal) -> pd.DataFrame:
         ("begun (UTC)", begun[:16].replace("T", " ") or "not known"),
         ("time measuring", time_text(journal.wall_seconds)),
         ("… in timed inferences", time_text(journal.inference_seconds)),
-        ("runs (fresh processes)", str(len({run for _, run, _ in journal.sessions}))),
+        ("runs (fresh processes)", str(len({run for _, run, _ in journal.sessions if run >= 0}))),
         ("rounds a run", f"{schedule.minimum_rounds} to {schedule.maximum_rounds}"),
         ("samples a visit", f"{schedule.samples}, after {schedule.warmup} of warm-up"),
         ("a sample lasts at least", time_text(schedule.sample_seconds)),

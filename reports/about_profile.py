@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from ..profiler.measurement import ADVICE
+from ..profiler.sustained import SustainedLoad
 from .about import advice, board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Part, Section, grid
 from .frames import (
@@ -17,8 +19,11 @@ from .frames import (
     time_text,
 )
 from .plots import histogram_plot, runs_plot, samples_plot
+from .plots_sustained import sustained_plot
 from .plots_table import reference_plot
 from .sources import ProfileSource
+
+SLOWER = 1.1  # than cold, from which on lasting load is worth a warning
 
 
 def profile_section(source: ProfileSource) -> Section:
@@ -36,9 +41,13 @@ def profile_section(source: ProfileSource) -> Section:
     findings = list(drift_findings(source.journal))
     if measurement.verdict != "steady":
         finding = Finding(
-            f"The numbers are {measurement.verdict}: {_why(source)}.", advice(measurement.verdict)
+            f"The numbers are {measurement.verdict}: {measurement.reason}.",
+            advice(measurement.verdict),
         )
         findings.insert(0, finding)
+    load, session = profile.sustained, measurement.another_session
+    if load is not None:
+        findings += _sustained(load)
     figures = pd.DataFrame(
         [
             ("Median", time_text(median.seconds)),
@@ -46,11 +55,20 @@ def profile_section(source: ProfileSource) -> Section:
             ("90th percentile", time_text(percentile.seconds)),
             ("… 95 % interval", interval_text(percentile.low, percentile.high)),
             ("Minimum", time_text(measurement.minimum)),
+            (
+                "… of another session (95 %)",
+                "one run does not tell"
+                if session is None
+                else interval_text(session.low, session.high),
+            ),
             ("Verdict", measurement.verdict),
             ("Spread between runs", percent_text(measurement.spread_between_runs)),
             ("Drift, last third to first", f"{measurement.drift * 100:+.1f} %"),
+            ("… within the runs", f"{measurement.trend.change * 100:+.1f} %"),
             ("Outliers", f"{measurement.outliers:,} of {len(measurement.seconds):,} samples"),
             ("Warm-up samples, apart", f"{len(measurement.warmup):,}"),
+            ("Samples while throttled", percent_text(measurement.throttled_share)),
+            *([] if load is None else _sustained_rows(load)),
         ],
         columns=["figure", "value"],
     )
@@ -82,6 +100,7 @@ def profile_section(source: ProfileSource) -> Section:
             Part("Latency", (grid("In figures", figures), histogram_plot(profile),
                              samples_plot(source.samples), runs_plot(profile),
                              reference_plot(source.journal))),
+            *([] if load is None else [Part("Under lasting load", (sustained_plot(load),))]),
             Part("The model", (grid("What it is", about), grid("Its operators", kinds))),
             Part("Board and origin",
                  (conditions_grid(profile.conditions),
@@ -90,13 +109,45 @@ def profile_section(source: ProfileSource) -> Section:
     )  # fmt: skip
 
 
-def _why(source: ProfileSource) -> str:
-    measurement = source.profile.measurement
-    if measurement.verdict == "partial":
-        return f"{len(measurement.run_minima)} of {measurement.planned_runs} runs were measured"
-    if measurement.verdict == "drifting":
-        return f"the last third is {measurement.drift * 100:+.1f} % against the first"
-    return (
-        f"the runs lie {percent_text(measurement.spread_between_runs)} apart, the interval of the "
-        f"median is ± {percent_text(measurement.median.half_width)}"
-    )
+def _sustained(load: SustainedLoad) -> tuple[Finding, ...]:
+    """What to know of lasting load."""
+    findings = []
+    if load.ratio > SLOWER or load.throttled:
+        what = f"Under lasting load it takes {load.ratio:.2f} times as long as cold"
+        if load.throttled:
+            what += ", and the board lowered its clock"
+        findings.append(
+            Finding(
+                f"{what}: {time_text(load.latency)} instead of {time_text(load.cold)}.",
+                "Plan with the sustained latency where the model runs without a pause, or cool the "
+                "board better.",
+            )
+        )
+    if not load.complete:
+        findings.append(
+            Finding(
+                f"The lasting load ended after {time_text(load.lasted)} of "
+                f"{time_text(load.asked)}.",
+                "Run the same command again: it begins the load anew.",
+            )
+        )
+    return tuple(findings)
+
+
+def _sustained_rows(load: SustainedLoad) -> list[tuple[str, str]]:
+    settled = load.settled_after
+    rows = [
+        ("Sustained latency", time_text(load.latency)),
+        ("… relative to cold", f"{load.ratio:.2f}"),
+        ("… load lasted", time_text(load.lasted)),
+        ("… settled after", "never" if settled is None else time_text(settled)),
+    ]
+    for name, values, scale, unit in (
+        ("Clock", load.frequency, 1e9, "GHz"),
+        ("Temperature", load.temperature, 1.0, "°C"),
+    ):
+        known = values[~np.isnan(values)]
+        if len(known):
+            begin, end = known[0] / scale, known[-1] / scale
+            rows.append((f"… {name.lower()}", f"{begin:.3g} to {end:.3g} {unit}"))
+    return rows

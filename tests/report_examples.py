@@ -17,6 +17,7 @@ from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.measurement import Interval
 from boardfit.profiler.profile_model import profile_model
 from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.simulated import NO_THROTTLING, Throttling
 from boardfit.profiler.table import Estimate
 from boardfit.search.evaluation import Trial
 from boardfit.search.mobilenetv3 import Plan, Row, mobilenetv3, open_space
@@ -42,12 +43,20 @@ def make_table(path: Path, *, validation: int = 20) -> None:
     build_table(path, fake_device(BoardEntry("fake", "fake")), plan, QUICK)
 
 
-def make_profile(path: Path, *, name: str = "reference.tflite", rounds: int = 8) -> None:
+def make_profile(
+    path: Path,
+    *,
+    name: str = "reference.tflite",
+    rounds: int = 8,
+    sustained: float | None = None,
+    throttling: Throttling = NO_THROTTLING,
+) -> None:
     """The profile of a small model on the simulated board."""
     model = path.with_name(name)
     model.write_bytes(emit(reference_network()))
     schedule = replace(QUICK, runs=3, minimum_rounds=rounds, maximum_rounds=rounds)
-    profile_model(model, fake_device(BoardEntry("fake", "fake")), schedule, out=path)
+    device = fake_device(BoardEntry("fake", "fake"), throttling=throttling)
+    profile_model(model, device, schedule, sustained=sustained, out=path)
 
 
 def make_finalist(

@@ -13,6 +13,7 @@ from boardfit.profiler.connect import fake_device
 from boardfit.profiler.layers import Layer, Network, NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.simulated import NO_THROTTLING, Throttling
 from boardfit.profiler.store import Store
 
 QUICK = Schedule(
@@ -58,10 +59,16 @@ def large_plan() -> TablePlan:
 
 
 def board(
-    *, seed: int = 0, faults: Faults = NO_FAULTS, noise: float = 0.01, **description: Any
+    *,
+    seed: int = 0,
+    faults: Faults = NO_FAULTS,
+    noise: float = 0.01,
+    throttling: Throttling = NO_THROTTLING,
+    **description: Any,
 ) -> Device:
     """A simulated board; keywords replace what it says about itself."""
-    device = fake_device(BoardEntry("fake", "fake", seed=seed), faults=faults, noise=noise)
+    entry = BoardEntry("fake", "fake", seed=seed)
+    device = fake_device(entry, faults=faults, noise=noise, throttling=throttling)
     return replace(device, description=replace(device.description, **description))
 
 

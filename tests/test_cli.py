@@ -23,6 +23,7 @@ COMMANDS = [
     ["table"],
     ["table", "show"],
     ["table", "export"],
+    ["samples"],
     ["search"],
     ["report"],
     ["quickstart"],
@@ -119,13 +120,26 @@ def test_a_model_is_measured_on_this_machine(model: Path, tmp_path: Path) -> Non
     (row,) = json.loads(done.stdout)
     assert row["low_ms"] <= row["median_ms"] <= row["high_ms"]
     assert row["operators"] == 3
-    assert row["verdict"] in {"steady", "noisy", "drifting", "partial"}
+    assert row["verdict"] in {"steady", "noisy", "drifting", "throttled", "partial"}
 
 
 def test_a_profile_is_kept_and_goes_on(model: Path, tmp_path: Path) -> None:
     arguments = ["profile", "--device", "fake", "--out", "kept.boardfit", "--json", str(model)]
     first = json.loads(run(arguments, tmp_path).stdout)
     assert json.loads(run(arguments, tmp_path).stdout) == first
+    (row,) = json.loads(
+        run([*arguments, "--sustained", "30s", "--precision", "1%"], tmp_path).stdout
+    )
+    assert row["median_ms"] > 0
+    assert row["sessions"] >= 3
+    assert row["session_low_ms"] < row["minimum_ms"] < row["session_high_ms"]
+    assert row["sustained_for_s"] >= 30
+    people = [word for word in arguments if word != "--json"]
+    words = " ".join(run([*people, "--sustained", "30s"], tmp_path).stdout.split())
+    assert "Under load for 30" in words
+    assert "The smallest time of another session will fall between" in words
+    assert "wrote" in run(["samples", "kept.boardfit", "samples.csv"], tmp_path).stdout
+    assert (tmp_path / "samples.csv").read_text().startswith("key,role,run,round")
 
 
 def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
@@ -146,6 +160,10 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
         (["profile"], 2, "either a .tflite file or --space"),
         (["profile", "missing.tflite"], 2, "there is no model file missing.tflite"),
         (["profile", "--nonsense"], 2, "No such option"),
+        (["profile", "x.tflite", "--sustained", "soon"], 2, "write 30s, 10m or 1h"),
+        (["profile", "x.tflite", "--precision", "2.5"], 2, "write a share such as 2%"),
+        (["profile", "--space", "mobilenetv3-32", "--pause", "1"], 2, "for a single model"),
+        (["samples", "missing.boardfit", "x.csv"], 2, "there is no table missing.boardfit"),
         (["profile", "--device", "pi5", "x.tflite"], 3, "pi5"),
         (["profile", "--space", "mobilenetv3-23", "--device", "fake"], 2, "mobilenetv3-32"),
         (["profile", "--space", "mobilenetv3-32", "--set", "size"], 2, "NAME=VALUE"),

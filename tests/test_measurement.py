@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from boardfit.profiler.measurement import (
     ADVICE,
     Interval,
     Measurement,
+    Verdict,
     quantile_interval,
     seconds_text,
 )
@@ -153,8 +157,83 @@ def test_fewer_runs_than_planned_are_partial_however_steady() -> None:
 
 
 def test_every_verdict_has_its_advice() -> None:
-    assert set(ADVICE) == {"steady", "drifting", "noisy", "partial"}
+    assert set(ADVICE) == set(get_args(Verdict))
     assert all(ADVICE.values())
+
+
+def test_throttled_samples_make_it_throttled_and_single_ones_do_not() -> None:
+    found = measured([[1.0] * 40] * 3)
+    flags = np.zeros(120, bool)
+    flags[:6] = True
+    assert replace(found, throttled=flags).verdict == "steady"
+    flags[:7] = True
+    assert replace(found, throttled=flags).verdict == "throttled"
+    assert "6%" in replace(found, throttled=flags).reason
+
+
+def test_a_precision_that_is_not_reached_is_said() -> None:
+    rng = np.random.default_rng(0)
+    found = measured([noisy(rng, 0.005) for _ in range(3)])
+    assert found.reached is not None
+    assert replace(found, precision=found.reached * 1.01).verdict == "steady"
+    missed = replace(found, precision=found.reached * 0.99)
+    assert missed.verdict == "imprecise"
+    assert f"3 runs give ± {found.reached:.1%}" in missed.reason
+    alone = replace(measured([[1.0] * 9]), precision=0.5)
+    assert (alone.another_session, alone.verdict) == (None, "imprecise")
+
+
+def test_each_verdict_has_its_figures() -> None:
+    rng = np.random.default_rng(0)
+    assert measured([[1.0] * 8] * 2, planned=3).reason == "2 of 3 runs were measured"
+    warming = [[v * f for v, f in zip(noisy(rng, 0.002), np.linspace(1.05, 1, 40), strict=True)]
+               for _ in range(3)]  # fmt: skip
+    assert measured(warming).verdict == "drifting"
+    assert "faster, so it was still warming up" in measured(warming).reason
+    assert "slower" in measured([run[::-1] for run in warming]).reason
+    assert "runs lie" in measured([noisy(rng, 0.3) for _ in range(3)]).reason
+
+
+# Another session
+
+
+@pytest.mark.parametrize("runs", [3, 5, 8])
+@pytest.mark.parametrize("common", [0.0, 1.0])
+@pytest.mark.parametrize("companion", [0.4, 1.0, 2.0])
+def test_another_session_falls_where_it_is_said(runs: int, common: float, companion: float) -> None:
+    """Sessions differ by 2 %; what they share with the reference model, and how much that differs
+    itself, is varied."""
+    rng = np.random.default_rng(0)
+    hits, trials = 0, 400
+    for _ in range(trials):
+        shared, own, other = 0.02 * rng.normal(size=(3, runs + 1))
+        minima = 1e-3 * np.exp(common * shared + math.sqrt(1 - common) * own)
+        beside = 1e-5 * np.exp(companion * (common * shared + math.sqrt(1 - common) * other))
+        found = measured([[value] for value in minima[:runs]])
+        interval = replace(found, companions=(beside[:runs],)).another_session
+        assert interval is not None
+        hits += interval.low <= minima[runs] <= interval.high
+    assert hits / trials >= 0.92
+    if companion <= 1.0:  # a restless reference model makes it wider than necessary
+        assert hits / trials <= 0.995
+
+
+def test_the_interval_tells_more_with_every_session() -> None:
+    rng = np.random.default_rng(0)
+    minima = np.exp(0.02 * rng.normal(size=(200, 20)))
+
+    def width(runs: int) -> float:
+        found = [measured([[value] for value in row[:runs]]).reached for row in minima]
+        return float(np.mean([value for value in found if value is not None]))
+
+    assert width(2) > width(3) > width(6) > width(20) > 1.96 * 0.019
+
+
+def test_what_was_measured_beside_it_needs_a_value_for_each_run() -> None:
+    with pytest.raises(ValueError, match="a value for each run"):
+        replace(measured([[1.0], [2.0]]), companions=(np.ones(3),))
+    with pytest.raises(ValueError, match="throttled or not"):
+        replace(measured([[1.0], [2.0]]), throttled=np.ones(3, bool))
 
 
 # Text

@@ -29,6 +29,7 @@ from boardfit.devices.errors import (
     TableFileError,
 )
 from boardfit.profiler.measurement import Interval
+from boardfit.profiler.simulated import Throttling
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.about_search import search_section
 from boardfit.reports.blocks import Bar, Drawing, Missing, Plot
@@ -269,6 +270,28 @@ def test_a_profile_says_whether_to_believe_it(examples: dict[str, Path]) -> None
     assert any("3 of 9 runs" in finding.text for finding in findings)
 
 
+def test_lasting_load_is_told_and_drawn(hot: Path) -> None:
+    source = open_source(hot)
+    assert isinstance(source, ProfileSource)
+    load = source.profile.sustained
+    assert load is not None
+    item = section(source)
+    assert any("the board lowered its clock: " in finding.text for finding in item.findings)
+    (plot,) = [
+        block
+        for part in item.parts
+        for block in part.blocks
+        if isinstance(block, Plot) and block.title == "Latency under lasting load"
+    ]
+    medians, minima, cold, sustained, clock = plot.figure.data
+    assert len(medians.x) == len(minima.x) == len(clock.x) == len(load.at)
+    assert (medians.y >= minima.y).all()
+    assert max(sustained.y) == pytest.approx(1.5 * max(cold.y), rel=0.1)
+    short = replace(load, asked=load.lasted + 60)
+    cut = section(replace(source, profile=replace(source.profile, sustained=short)))
+    assert any("The lasting load ended after" in finding.text for finding in cut.findings)
+
+
 def test_too_few_samples_make_no_histogram(tmp_path: Path) -> None:
     make_profile(tmp_path / "p.boardfit", rounds=2)
     source = open_source(tmp_path / "p.boardfit")
@@ -277,6 +300,7 @@ def test_too_few_samples_make_no_histogram(tmp_path: Path) -> None:
     few = replace(
         measurement,
         seconds=measurement.seconds[:2], run=measurement.run[:2], round=measurement.round[:2],
+        companions=(), throttled=measurement.throttled[:2],
     )  # fmt: skip
     item = section(replace(source, profile=replace(source.profile, measurement=few)))
     reasons = [b.reason for part in item.parts for b in part.blocks if isinstance(b, Missing)]
@@ -690,6 +714,14 @@ def test_a_report_never_replaces_what_it_reports(examples: dict[str, Path], tmp_
         write_report([table], tmp_path)
 
 
+@pytest.fixture(scope="module")
+def hot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The profile of a board that lowers its clock under lasting load."""
+    path = tmp_path_factory.mktemp("hot") / "hot.boardfit"
+    make_profile(path, sustained=240.0, throttling=Throttling(60.0, 1.5, 30.0))
+    return path
+
+
 # ---- in a real browser
 
 
@@ -728,6 +760,17 @@ def test_the_page_is_drawn_in_full(width: int, examples: dict[str, Path], tmp_pa
         assert plot["marks"] > 0, plot
         assert plot["cut"] == [], plot
         assert plot["clash"] == [], plot
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_lasting_load(hot: Path, tmp_path: Path, width: int) -> None:
+    needs_chromium()
+    report = browser.look(page_of([hot], tmp_path), width)
+    assert report["problems"] == []
+    assert report["wide"] == []
+    (plot,) = [plot for plot in report["plots"] if "lasting load" in plot["label"]]
+    assert (plot["cut"], plot["clash"]) == ([], [])
+    assert plot["marks"] > 100
 
 
 def test_the_browser_test_sees_what_is_wrong(examples: dict[str, Path], tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from boardfit.profiler.schedule import (
     batches,
     next_round,
     repeats,
+    sample_seconds,
     settled,
     visiting_order,
 )
@@ -167,3 +168,11 @@ def test_batches_keep_the_order_and_respect_the_cap(sizes: list[int], cap: int) 
 def test_a_schedule_that_cannot_be_followed_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"or more|between 0 and 1"):
         Schedule(**wrong)
+
+
+def test_a_sample_is_long_enough_for_a_coarse_clock() -> None:
+    schedule = Schedule(sample_seconds=50e-6)
+    assert sample_seconds(50e-9, schedule) == 50e-6
+    assert sample_seconds(1e-6, schedule) == pytest.approx(500e-6)
+    with pytest.raises(ValueError, match="a pause"):
+        Schedule(pause_seconds=-1.0)

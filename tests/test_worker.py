@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -29,7 +30,7 @@ from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import FloatArray, Network, NetworkBuilder
 from boardfit.profiler.run_litert import WORKER_FILE, Model, Round, Visit, WorkerSession
 from boardfit.profiler.simulated import simulated_seconds
-from boardfit.profiler.worker import PROTOCOL
+from boardfit.profiler.worker import PROTOCOL, resolution
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -183,7 +184,8 @@ def test_unloading_frees_all_models(channel: Channel) -> None:
 
 def test_conditions_are_numbers(channel: Channel) -> None:
     (answer,) = ask(channel, {"do": "conditions"})
-    assert answer["conditions"].keys() <= {"uptime", "load", "frequency", "temperature"}
+    state = answer["conditions"]
+    assert {"at"} <= state.keys() <= {"at", "uptime", "load", "frequency", "temperature"}
     assert all(isinstance(value, float) for value in answer["conditions"].values())
 
 
@@ -591,3 +593,10 @@ def test_simulated_kernels_work_on_eight_channels_at_once() -> None:
 
     assert seconds(9) == pytest.approx(seconds(16), rel=0.01)
     assert seconds(17) > 1.2 * seconds(16)
+
+
+def test_the_step_of_a_clock_is_measured() -> None:
+    steps = iter(np.cumsum([3e-6, 0.0] * 500).tolist())
+    assert resolution(lambda: next(steps)) == pytest.approx(3e-6)
+    assert resolution(lambda: 1.0) == 0.0
+    assert 0 < resolution(time.perf_counter) < 1e-3
