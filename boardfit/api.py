@@ -151,22 +151,20 @@ def open_or_build_table(
 ) -> LookupTable:
     """The finished table at `path` as it is, however it was built; otherwise build it there.
 
-    Raises `TableFileError` where it is a finished table of another space.
+    Where it is a table of another space, what it lacks for this one is measured on demand.
     """
-    from boardfit.devices.errors import TableFileError
     from boardfit.profiler.table import LookupTable
 
     path = Path(path)
     if not path.exists() or not LookupTable.is_finished(path):
         return build_table(space, device, path, options=options, report=report)
     table = LookupTable.open(path)
-    found = table.provenance.get("space"), table.provenance.get("options")
-    if found != (space, dict(options or {})):
-        raise TableFileError(
-            f"{path} is a table of {found[0]} with {found[1] or 'no options'}, not of {space} with "
-            f"{dict(options or {}) or 'no options'}; name another with --table"
-        )
-    return table
+    if (table.provenance.get("space"), table.provenance.get("options")) == (
+        space,
+        dict(options or {}),
+    ):
+        return table
+    return extend_table(path, space, device, options=options, report=report)
 
 
 def open_space(name: str, options: SpaceOptions | None = None) -> SearchSpace:
