@@ -153,16 +153,14 @@ def open_or_build_table(
 
     Where it is a table of another space, what it lacks for this one is measured on demand.
     """
+    from boardfit.profiler.merge_tables import spaces_of
     from boardfit.profiler.table import LookupTable
 
     path = Path(path)
     if not path.exists() or not LookupTable.is_finished(path):
         return build_table(space, device, path, options=options, report=report)
     table = LookupTable.open(path)
-    if (table.provenance.get("space"), table.provenance.get("options")) == (
-        space,
-        dict(options or {}),
-    ):
+    if (space, dict(options or {})) in spaces_of(table.provenance):
         return table
     return extend_table(path, space, device, options=options, report=report)
 
@@ -192,10 +190,18 @@ def find_network(
     further fields of `boardfit.search.pipeline.SearchSettings`.
     """
     require("torch", "search")
+    from boardfit.devices.errors import InputError
+    from boardfit.profiler.merge_tables import spaces_of
     from boardfit.search import pipeline
     from boardfit.search.data import open_dataset
 
-    space = open_space(table.provenance["space"], table.provenance["options"])
+    spaces = spaces_of(table.provenance)
+    if len(spaces) != 1:
+        raise InputError(
+            f"{table.path} was built for {len(spaces)} search spaces; a search takes one: use a "
+            "table that `boardfit profile --space NAME` built"
+        )
+    space = open_space(*spaces[0])
     wanted = pipeline.SearchSettings(target=latency, **settings)
     dataset = open_dataset(
         data, input_shape=space.input_shape, classes=space.classes, seed=wanted.seed

@@ -15,6 +15,15 @@ from typing import Annotated, Any, cast
 import typer
 
 from boardfit import __version__
+from boardfit.options import (
+    DeviceOption,
+    InventoryOption,
+    JsonOption,
+    OptionsOption,
+    SeedOption,
+    ThreadsOption,
+)
+from boardfit.table_commands import show_table, table_app
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed, 2 usage or input file, 3 no such device, 4 measurement not "
@@ -35,26 +44,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
-table_app = typer.Typer(
-    help="Look after lookup tables.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(devices_app, name="devices")
 app.add_typer(table_app, name="table")
-
-DeviceOption = Annotated[
-    str | None,
-    typer.Option("--device", help="The board's name; `boardfit devices` lists them."),
-]
-InventoryOption = Annotated[
-    Path | None, typer.Option("--boards", help="The inventory file, instead of the usual one.")
-]
-ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides every random choice.")]
-OptionsOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="A field of the space, e.g. input_size=160; may be repeated."),
-]
 
 
 def main() -> None:
@@ -228,52 +219,10 @@ def profile(
             return
         with console.progress() as report:
             table = api.build_table(space, board, path, report=report, **how)
-        _show_table(table, as_json)
+        show_table(table, as_json)
         table.check()
     finally:
         board.transport.close()
-
-
-@table_app.command("show")
-def table_show(
-    table: Annotated[Path, typer.Argument(help="A table that `boardfit profile --space` built.")],
-    operators: Annotated[
-        bool, typer.Option("--operators", help="List every operator, not only the summary.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what a table holds, and how right it is."""
-    from boardfit.console import show
-    from boardfit.profiler.table import LookupTable
-
-    opened = LookupTable.open(table)
-    if not operators:
-        _show_table(opened, as_json)
-        return
-    frame = opened.frame()
-    rows = [
-        {
-            "operator": row["signature"],
-            "alone_us": row["seconds_alone"] * 1e6,
-            "in_a_network_us": row["seconds"] * 1e6,
-            "spread_between_runs": row["spread_between_runs"],
-        }
-        for row in frame.to_dict("records")
-    ]
-    show(rows, as_json=as_json)
-
-
-@table_app.command("export")
-def table_export(
-    table: Annotated[Path, typer.Argument(help="A table that `boardfit profile --space` built.")],
-    out: Annotated[Path, typer.Argument(help="A file that ends in .csv, .json or .parquet.")],
-) -> None:
-    """Write a table's operators as CSV, JSON or Parquet (times in seconds)."""
-    from boardfit.profiler.export_table import export_table
-    from boardfit.profiler.table import LookupTable
-
-    rows = export_table(LookupTable.open(table), out)
-    print(f"wrote {rows} operators to {out}")
 
 
 @app.command()
@@ -479,14 +428,4 @@ def _show_profile(found: Any, as_json: bool) -> None:
     show(profile_rows(found), as_json=as_json)
     if not as_json:
         for sentence in profile_words(found):
-            out.print(sentence, markup=False)
-
-
-def _show_table(table: Any, as_json: bool) -> None:
-    from boardfit.console import out, show
-    from boardfit.summary import table_rows, table_words
-
-    show(table_rows(table), as_json=as_json)
-    if not as_json:
-        for sentence in table_words(table):
             out.print(sentence, markup=False)

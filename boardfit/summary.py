@@ -129,6 +129,8 @@ def table_rows(table: LookupTable) -> list[Row]:
         "operators": len(table.operators),
         "networks": len(table.networks),
     }
+    if table.fragments:
+        row["fragments"] = len(table.fragments)
     if table.validation is not None:
         row |= {
             "mape_%": table.validation.mape * 100,

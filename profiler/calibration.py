@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import BYTES_PER_ELEMENT, Layer, Network
+from .layers import BYTES_PER_ELEMENT, Layer
 from .pricing import Alone
 
 BAR = 0.90  # share of held-out networks that must be predicted within 10 %
@@ -100,13 +100,17 @@ class Predicted:
 
 
 def predict(
-    network: Network, alone: Callable[[Layer], Alone], calibration: Calibration
+    layers: Sequence[Layer],
+    alone: Callable[[Layer], Alone],
+    calibration: Calibration,
+    fragments: Sequence[Alone] = (),
 ) -> Predicted:
-    """The calibrated sum of a network's operators. Operators' deviations are independent; one that
-    occurs twice counts twice as much."""
-    seconds, variance, interpolated = calibration.constant, 0.0, 0
-    for signature, count in Counter(layer.signature for layer in network.layers).items():
-        layer = next(layer for layer in network.layers if layer.signature == signature)
+    """The calibrated sum of a network's operators, and of fragments as they were measured.
+    Deviations are independent; an operator that occurs twice counts twice as much."""
+    seconds, interpolated = calibration.constant + sum(f.seconds for f in fragments), 0
+    variance = sum((f.seconds * f.deviation) ** 2 for f in fragments)
+    for signature, count in Counter(layer.signature for layer in layers).items():
+        layer = next(layer for layer in layers if layer.signature == signature)
         time = alone(layer)
         price = calibration.price(layer, time.seconds)
         seconds += count * price

@@ -163,7 +163,8 @@ class _Run:
 
     def measure(self, session: WorkerSession, conditions: Mapping[str, object]) -> None:
         """Go on to the end of the run."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        # Together with the board's clock it tells this session from any other (see merge_tables).
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         number = self._store.begin_session(self._run, now, conditions)
         lasting = sample_seconds(session.clock_resolution, self._schedule)
         self._for_clock = replace(self._schedule, sample_seconds=lasting)

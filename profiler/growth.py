@@ -49,7 +49,7 @@ def _change(
         times = operator_times(dict(list(operators.items())[:count]))
         calibration = calibrated(times, networks)
         predictions.append(
-            [predict(n, times.alone, calibration).seconds for _, n, _ in networks.values()]
+            [predict(n.layers, times.alone, calibration).seconds for _, n, _ in networks.values()]
         )
     earlier, now = np.array(predictions)
     return float(np.abs(earlier / now - 1).mean()) if len(now) else float("inf")

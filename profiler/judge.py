@@ -13,7 +13,7 @@ from .calibration import Calibration, Validation, fit, predict
 from .layers import Network
 from .pricing import OperatorTimes, describe_scales
 from .store import Store
-from .table import operator_times, representative, run_values, split_entries
+from .table import in_common, operator_times, representative, run_values, split_entries
 from .transfer import read_donor
 
 
@@ -36,11 +36,11 @@ def judge(store: Store, *, runs: int) -> Judged:
     held_out = [(n, values) for role, n, values in networks.values() if role == "validation"]
     if not held_out:
         return Judged(times, calibration, None, len(store.entries()))
-    predicted = [predict(network, times.alone, calibration) for network, _ in held_out]
+    predicted = [predict(network.layers, times.alone, calibration) for network, _ in held_out]
     validation = Validation(
         np.array([p.seconds for p in predicted]),
         np.array([representative(values) for _, values in held_out]),
-        np.array([values for _, values in held_out]),
+        in_common([values for _, values in held_out]),
         np.array([p.deviation for p in predicted]),
     )
     return Judged(times, calibration, validation, len(store.entries()))

@@ -98,7 +98,7 @@ class Store:
             connection = sqlite3.connect(":memory:", isolation_level=None)
             connection.executescript(_SCHEMA)
             return cls(connection, Path(":memory:"), lock, True)
-        lock.enter_context(exclusive(_lock_of(path)))
+        lock.enter_context(exclusive(lock_of(path)))
         try:
             if path.exists():
                 raise TableFileError(f"{path} exists; give another path, or remove it")
@@ -125,7 +125,7 @@ class Store:
             raise TableFileError(f"cannot read {path}; ask whom it belongs to")
         lock = contextlib.ExitStack()
         if write:
-            lock.enter_context(exclusive(_lock_of(path)))
+            lock.enter_context(exclusive(lock_of(path)))
         try:
             connection = _reach(path, write)
         except BaseException:
@@ -328,7 +328,8 @@ class Store:
                 raise
 
 
-def _lock_of(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
+    """The side file that keeps second writers out of the file at `path`."""
     return path.with_name(path.name + ".lock")
 
 

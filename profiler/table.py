@@ -9,7 +9,7 @@ between measured ones are interpolated and flagged, others are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
 from .calibration import BAR, NORMAL, Calibration, Validation, predict
 from .description import read_layer, read_network
+from .fragments import ROLE, PricedFragment, PriceList, read_fragment
 from .interpolation import Scales
 from .layers import Layer, Network
 from .measurement import Interval
@@ -68,6 +69,15 @@ def representative(runs: NDArray[np.float64]) -> float:
     return float(runs.min())
 
 
+def in_common(groups: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The values of as many runs as all networks have, `[networks, runs]`.
+
+    Those of a merged table were not all measured in the same runs.
+    """
+    shortest = min(len(values) for values in groups)
+    return np.array([values[:shortest] for values in groups])
+
+
 class LookupTable:
     """The price of every measured operator; immutable. Use `LookupTable.open`.
 
@@ -75,6 +85,7 @@ class LookupTable:
     networks that were measured with it: key -> (role, network, value of each run in seconds);
     `runs` is the number of runs, `scales` are those of interpolation (without, they are fitted
     anew), `donor` lends the prices of what was not measured.
+    `fragments` are layers in a row that were measured together, by signature.
     """
 
     def __init__(
@@ -89,6 +100,7 @@ class LookupTable:
         runs: int,
         scales: Mapping[str, Scales] | None = None,
         donor: Donor | None = None,
+        fragments: Mapping[str, PricedFragment] | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
@@ -101,6 +113,10 @@ class LookupTable:
         self.validation = validation
         self.provenance = provenance
         self.conditions = conditions
+        self.fragments = fragments or {}
+        self._price_list = PriceList(
+            self.price, {f.fragment: representative(f.runs) for f in self.fragments.values()}
+        )
 
     @classmethod
     def open(cls, path: Path | str) -> LookupTable:
@@ -132,6 +148,7 @@ class LookupTable:
             calibration = read_calibration(result["calibration"])
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values)
+            fragments = read_fragments(entries, values)
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
@@ -148,6 +165,7 @@ class LookupTable:
             runs,
             scales,
             donor,
+            fragments,
         )
 
     @staticmethod
@@ -191,9 +209,19 @@ class LookupTable:
         """Seconds that a layer adds to a network. Raises `MissingEntry`."""
         return self.calibration.price(layer, self.alone(layer).seconds)
 
+    def price_layers(self, layers: Sequence[Layer]) -> float:
+        """Seconds that layers in a row add to a network. Raises `MissingEntry`.
+
+        Where the table has a fragment of them, its time counts as it was measured; where not, the
+        sum of the prices.
+        """
+        return self._price_list(layers)
+
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
-        priced = predict(network, self.alone, self.calibration)
+        fragments, rest = self._price_list.split(network.layers)
+        whole = [Alone(seconds, UNKNOWN_DEVIATION) for seconds in fragments]
+        priced = predict(rest, self.alone, self.calibration, whole)
         stretch = self.validation.stretch if self.validation else NORMAL
         margin = stretch * priced.deviation
         return Estimate(
@@ -297,10 +325,18 @@ def split_entries(
         if entry.role == "operator":
             layer = read_layer(entry.content)
             operators[layer.signature] = Operator(layer, values[number])
-        else:
+        elif entry.role != ROLE:
             network = read_network(entry.content)
             networks[entry.key] = (entry.role, network, values[number])
     return operators, networks
+
+
+def read_fragments(
+    entries: Mapping[int, Entry], values: Mapping[int, NDArray[np.float64]]
+) -> dict[str, PricedFragment]:
+    """Fragments by signature, each with the values of its runs. Raises as `split_entries` does."""
+    found = {n: read_fragment(entry.content) for n, entry in entries.items() if entry.role == ROLE}
+    return {f.signature: PricedFragment(f, values[number]) for number, f in found.items()}
 
 
 def spread_of(operators: Mapping[str, Operator]) -> SpreadBySize:

@@ -7,10 +7,11 @@ and then ties the sessions together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from .progress import Report, silent
 from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
-from .table import Estimate, LookupTable, representative, run_values
+from .table import Estimate, LookupTable, representative
 
 TIE_SCHEDULE = Schedule(runs=3, minimum_rounds=20, maximum_rounds=30, samples=3)
 
@@ -78,10 +79,55 @@ def measure_tied(
     `ConditionsChanged` where the board is not in the state in which the table was measured,
     `MeasurementError` where the table has no anchors, `MissingEntry` where it lacks a price.
     """
+    predicted = {name: table.latency(network) for name, network in networks.items()}
+    models: dict[str, tuple[Entry, Source]] = {}
+    for name, network in networks.items():
+        entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
+        models[name] = entry, replace(sources([entry])[entry.key], emit=partial(emit, network))
+    anchor_ratio, found = measure_with_anchors(
+        table,
+        device,
+        list(models.values()),
+        anchors=anchors,
+        schedule=schedule,
+        path=path,
+        runtime=runtime,
+        stage="measure the networks",
+        report=report,
+    )
+    return {
+        name: TiedMeasurement(
+            predicted[name],
+            found[entry.key].minimum / anchor_ratio,
+            anchor_ratio,
+            found[entry.key],
+        )
+        for name, (entry, _) in models.items()
+    }
+
+
+def measure_with_anchors(
+    table: LookupTable,
+    device: Device,
+    models: Sequence[tuple[Entry, Source]],
+    *,
+    anchors: int = 5,
+    schedule: Schedule | None = None,
+    path: Path | None = None,
+    document: Mapping[str, Any] | None = None,
+    runtime: str = "auto",
+    stage: str = "measure",
+    report: Report = silent,
+) -> tuple[float, dict[str, Measurement]]:
+    """Measure anything interleaved with anchors of a table.
+
+    Returns the board's speed now relative to when the table was built (above 1: slower), and the
+    samples as they were taken, by entry's key, those of the anchors first. `path` keeps them;
+    `document` says in the file what they are for. Raises as `measure_tied` does.
+    """
     if anchors < 1:
         raise ValueError("at least one anchor ties a measurement to a table")
     schedule = schedule or TIE_SCHEDULE
-    predicted = {name: table.latency(network) for name, network in networks.items()}
     known = {
         key: (network, representative(runs))
         for key, (role, network, runs) in table.networks.items()
@@ -93,38 +139,34 @@ def measure_tied(
         raise MeasurementError(
             f"{table.path} has no calibration networks to tie a measurement to; build it again"
         )
-    places = np.linspace(0, len(ordered) - 1, min(anchors, len(ordered))).round().astype(int)
-    chosen = [ordered[i] for i in places]
+    chosen = spread(ordered, anchors)
     entries = [Entry(key, "anchor", describe_network(known[key][0])) for key in chosen]
-    models: dict[str, Source] = sources(entries)
-    for name, network in networks.items():
-        entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
-        entries.append(entry)
-        models[entry.key] = replace(sources([entry])[entry.key], emit=partial(emit, network))
-    document = {"kind": "tie", "schedule": asdict(schedule), "table": table.path.name}
-    with begin_or_continue(path, entries, document) as store:
+    found = sources(entries) | {entry.key: source for entry, source in models}
+    entries += [entry for entry, _ in models]
+    plan = {
+        "kind": "tie",
+        "schedule": asdict(schedule),
+        "table": table.path.name,
+        **(document or {}),
+    }
+    with begin_or_continue(path, entries, plan) as store:
         run_campaign(
             store,
             device,
-            models,
+            found,
             schedule,
             threads=threads_of(table),
             runtime=runtime,
             required=table.conditions,
-            stage="measure the networks",
+            stage=stage,
             report=report,
         )
-        values = {
-            store.entries()[number].key: representative(runs)
-            for number, runs in run_values(store, runs=schedule.runs).items()
-        }
-        ratio = float(np.median([values[key] / known[key][1] for key in chosen]))
-        return {
-            name: TiedMeasurement(
-                predicted[name],
-                values[entry.key] / ratio,
-                ratio,
-                measurement(store, entry.key, schedule.runs),
-            )
-            for name, entry in zip(networks, entries[len(chosen) :], strict=True)
-        }
+        measured = {entry.key: measurement(store, entry.key, schedule.runs) for entry in entries}
+    ratio = float(np.median([measured[key].minimum / known[key][1] for key in chosen]))
+    return ratio, measured
+
+
+def spread(ordered: Sequence[str], count: int) -> list[str]:
+    """At most `count` of them, from the first to the last at equal distances."""
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [ordered[i] for i in places]

@@ -33,14 +33,14 @@ CHOICES_LIMIT = 4_000_000  # cells of one stage for one input shape: 48 MB
 
 
 class Prices(Protocol):
-    """What a lookup table is to a search: seconds for one layer, and for a network without any."""
+    """What a lookup table is to a search: seconds for layers, and for a network without any."""
 
     @property
     def constant(self) -> float:
         """Seconds that every network costs in addition to its layers."""
 
-    def price(self, layer: Layer) -> float:
-        """Seconds of one layer. Raises `MissingEntry` where it was never measured."""
+    def price_layers(self, layers: Sequence[Layer]) -> float:
+        """Seconds of layers in a row. Raises `MissingEntry` where one was never measured."""
 
 
 def as_rows(space: SearchSpace, architectures: Architectures) -> Rows:
@@ -213,9 +213,17 @@ def parameters(space: SearchSpace) -> CompiledMetric:
     return CompiledMetric(space, lambda layer: layer.parameters)
 
 
-def latency(space: SearchSpace, table: Prices) -> CompiledMetric:
-    """Seconds of one inference, as the table predicts them."""
-    return CompiledMetric(space, table.price, constant=table.constant)
+def latency(space: SearchSpace, table: Prices) -> StageTables:
+    """Seconds of one inference, as the table predicts them.
+
+    Stages are priced one by one: a table's fragments (see `profiler.fragments`) have to end where
+    a stage ends, as blocks do, to be priced as in the whole network.
+    """
+
+    def cost(builder: NetworkBuilder) -> float:
+        return table.price_layers([node.layer for node in builder.nodes])
+
+    return StageTables(space, cost, start=table.constant)
 
 
 def measured(

@@ -14,6 +14,7 @@ import pytest
 
 from boardfit.profiler.campaign import reference_network
 from boardfit.profiler.emit_tflite import emit
+from boardfit.profiler.import_table import import_table
 from boardfit.profiler.table import LookupTable
 
 COMMANDS = [
@@ -22,7 +23,11 @@ COMMANDS = [
     ["profile"],
     ["table"],
     ["table", "show"],
+    ["table", "verify"],
+    ["table", "diff"],
+    ["table", "merge"],
     ["table", "export"],
+    ["table", "import"],
     ["samples"],
     ["search"],
     ["report"],
@@ -154,6 +159,34 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
     assert "out.xyz" in run(["table", "export", table, "out.xyz"], tmp_path, code=2).stderr
 
 
+def test_tables_are_compared_united_and_brought_in(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "block.yaml").write_text("Conv_1-input:7x7x320-output:7x7x1280: 6.28\n")
+    block: list[str | Path] = ["table", "import", "block.yaml", "b.boardfit", "--board", "Pixel 1"]
+    assert "--unit ms" in run(block, tmp_path, code=2).stderr
+    words = run([*block, "--unit", "ms"], tmp_path).stdout
+    assert "imply 3.2 billion" in " ".join(words.split())
+    (found,) = json.loads(run(["table", "diff", table, table, "--json"], tmp_path).stdout)
+    assert (found["ratio"], found["conditions"], found["only_after"]) == (1.0, [], 0)
+    words = run(["table", "diff", "b.boardfit", "b.boardfit", "--unshared"], tmp_path).stdout
+    assert "equal conditions" in words
+    merge: list[str | Path] = ["table", "merge", "--json", "m.boardfit", table, table]
+    (row,) = json.loads(run(merge, tmp_path).stdout)
+    assert (row["space"], row["within_10_%"]) == ("mobilenetv3-32", 100)
+    run(["report", "b.boardfit", "m.boardfit", "--out", "page.html"], tmp_path)
+
+
+def test_a_table_is_verified(table: Path, tmp_path: Path) -> None:
+    verify: list[str | Path] = ["table", "verify", table, "--device", "fake", "--networks", "3"]
+    words = " ".join(run([*verify, "--sample", "12"], tmp_path).stdout.split())
+    assert "on 3 held-out networks" in words
+    assert "The table holds." in words
+    (tmp_path / "f.json").write_text('{"Conv_1-input:7x7x320-output:7x7x1280": 6.28}')
+    import_table(tmp_path / "f.json", tmp_path / "f", unit="ms", conditions={"board": "Pixel 1"})
+    done = run(["table", "verify", "f", "--device", "fake", "--json"], tmp_path, code=4)
+    assert json.loads(done.stdout)[0]["holds"] is False
+    assert "board: was 'Pixel 1'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -168,6 +201,10 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
         (["profile", "--space", "mobilenetv3-23", "--device", "fake"], 2, "mobilenetv3-32"),
         (["profile", "--space", "mobilenetv3-32", "--set", "size"], 2, "NAME=VALUE"),
         (["table", "show", "missing.boardfit"], 2, "there is no table missing.boardfit"),
+        (["table", "verify", "missing.boardfit"], 2, "there is no table missing.boardfit"),
+        (["table", "diff", "missing.boardfit", "x"], 2, "there is no table missing.boardfit"),
+        (["table", "merge", "m.boardfit", "x"], 2, "there is no table x"),
+        (["table", "import", "missing.yaml", "x"], 2, "missing.yaml: it does not exist"),
         (["report", "missing"], 2, "missing"),
         (["search", "--latency", "fast"], 2, "is not a latency"),
         (["search", "--data", "imagenet"], 2, "no data set is called"),

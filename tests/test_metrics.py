@@ -163,7 +163,7 @@ def test_reachable_returns_a_network_within_the_target() -> None:
         metrics.reachable(TOY, metric, least * 0.999)
 
 
-def reachable_value(metric: metrics.CompiledMetric, target: float) -> float:
+def reachable_value(metric: metrics.StageTables, target: float) -> float:
     return float(metric([metrics.reachable(metric.space, metric, target)])[0])
 
 

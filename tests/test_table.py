@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import sqlite3
@@ -11,15 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas
 import pytest
 
 from boardfit.devices.errors import (
     ConditionsChanged,
     DeviceLost,
-    InputError,
     MissingEntry,
-    StorageError,
     TableFileError,
     TableNotValid,
 )
@@ -27,7 +23,6 @@ from boardfit.devices.fake import FakeTransport, Faults
 from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
-from boardfit.profiler.export_table import export_table
 from boardfit.profiler.judge import Judged, describe_result
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.plan import TablePlan
@@ -351,37 +346,3 @@ def test_descriptions_are_read_strictly() -> None:
             read_layer({"kernel": 1, "stride": 1, "activation": "none", "offset": 0, **content})
         with pytest.raises(TableFileError):
             read_network({"input": [1], "nodes": [content]})
-
-
-# Export
-
-
-def read_back(path: Path, like: pandas.DataFrame) -> pandas.DataFrame:
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:  # pandas' own reader rounds, as fast parsers do
-            rows = list(csv.DictReader(file))
-        kinds = {name: type(value) for name, value in like.iloc[0].to_dict().items()}
-        return pandas.DataFrame([{n: kinds[n](v) for n, v in row.items()} for row in rows])
-    if path.suffix == ".json":
-        return pandas.DataFrame(json.loads(path.read_text()))
-    return pandas.read_parquet(path)
-
-
-@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
-def test_an_export_is_read_back_exactly(built: LookupTable, tmp_path: Path, ending: str) -> None:
-    if ending == ".parquet":
-        pytest.importorskip("pyarrow")
-    out = tmp_path / "new" / f"table{ending}"
-    assert export_table(built, out) == len(built.operators)
-    expected = built.frame()
-    found = read_back(out, expected)
-    pandas.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
-
-
-def test_an_export_that_cannot_be_made_says_why(built: LookupTable, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"use \.csv, \.json or \.parquet"):
-        export_table(built, tmp_path / "table.xlsx")
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(StorageError, match="cannot write"):
-        export_table(built, tmp_path / "folder.csv")
-    assert [p.name for p in tmp_path.iterdir()] == ["folder.csv"]

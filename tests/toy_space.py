@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from boardfit.profiler.layers import Layer, NetworkBuilder
-from boardfit.search.metrics import CompiledMetric
+from boardfit.search.metrics import StageTables
 from boardfit.search.space import Architecture, Choice, Coordinate, SearchSpace
 
 
@@ -141,6 +141,9 @@ class Toll:
         work = channels * pixels * (layer.inputs[0][-1] if layer.op == "conv_2d" else 8)
         return 2e-6 + 1e-10 * work + (4e-6 if layer.op == "concatenation" else 0.0)
 
+    def price_layers(self, layers: Sequence[Layer]) -> float:
+        return sum(map(self.price, layers))
+
 
 class Objective:
     """A made-up accuracy: grows with every coordinate, each with its weight and less and less.
@@ -181,9 +184,7 @@ def everything(space: SearchSpace) -> Iterator[Architecture]:
         yield tuple(c.values[i] for c, i in zip(space.coordinates, index, strict=True))
 
 
-def direct(
-    metric: CompiledMetric, prices: Toll, architectures: Sequence[Architecture]
-) -> list[float]:
+def direct(metric: StageTables, prices: Toll, architectures: Sequence[Architecture]) -> list[float]:
     """What the metric has to give: the sum over the layers of each network."""
     return [
         prices.constant + sum(map(prices.price, metric.space.network(a).layers))

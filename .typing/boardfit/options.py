@@ -1,0 +1,1 @@
+../../boardfit/options.py

@@ -1,0 +1,230 @@
+"""The commands that look after lookup tables: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from boardfit.options import DeviceOption, InventoryOption, JsonOption, SeedOption
+
+table_app = typer.Typer(
+    help="Look after lookup tables.", no_args_is_help=True, rich_markup_mode=None
+)
+
+TableArgument = Annotated[
+    Path, typer.Argument(help="A table that `boardfit profile --space` built.")
+]
+
+
+@table_app.command("show")
+def table_show(
+    table: TableArgument,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List every operator, not only the summary.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a table holds, and how right it is."""
+    from boardfit.console import show
+    from boardfit.profiler.export_table import export_frame
+    from boardfit.profiler.table import LookupTable
+
+    opened = LookupTable.open(table)
+    if not operators:
+        show_table(opened, as_json)
+        return
+    rows = [
+        {
+            "operator": row["signature"],
+            "alone_us": row["seconds_alone"] * 1e6,
+            "in_a_network_us": row["seconds"] * 1e6,
+            "spread_between_runs": row["spread_between_runs"],
+        }
+        for row in export_frame(opened).to_dict("records")
+    ]
+    show(rows, as_json=as_json)
+
+
+@table_app.command("verify")
+def table_verify(
+    table: TableArgument,
+    device: DeviceOption = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, help="Operators that are measured again.")
+    ] = 60,
+    networks: Annotated[
+        int, typer.Option("--networks", min=0, help="Held-out networks that are.")
+    ] = 10,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file that keeps all samples.")
+    ] = None,
+    seed: SeedOption = 0,
+    boards: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a sample of a table again, and say whether it still holds (exit code 4: no)."""
+    from boardfit import console
+    from boardfit.profiler.connect import connect
+    from boardfit.profiler.table import LookupTable
+    from boardfit.profiler.verify_table import verify_table
+    from boardfit.table_summary import verification_rows, verification_words
+
+    opened = LookupTable.open(table)
+    board = connect(device, inventory=boards)
+    try:
+        with console.progress() as report:
+            found = verify_table(
+                opened,
+                board,
+                sample=sample,
+                networks=networks,
+                seed=seed,
+                path=out,
+                report=report,
+            )
+    finally:
+        board.transport.close()
+    console.show(verification_rows(found), as_json=as_json)
+    if not as_json:
+        _say(verification_words(found))
+    found.check()
+
+
+@table_app.command("diff")
+def table_diff(
+    before: Annotated[Path, typer.Argument(help="A table.")],
+    after: Annotated[Path, typer.Argument(help="Another: of another board, day, thread count.")],
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="Operators that are listed at most.")
+    ] = 20,
+    unshared: Annotated[
+        bool, typer.Option("--unshared", help="Name the operators that only one table has.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two tables: conditions, the speed as a whole, and which operators changed."""
+    from boardfit.console import show
+    from boardfit.profiler.diff_tables import diff_tables
+    from boardfit.profiler.table import LookupTable
+    from boardfit.table_summary import (
+        changed_rows,
+        condition_words,
+        difference_json,
+        difference_words,
+        kind_rows,
+        unshared_words,
+        validation_rows,
+    )
+
+    found = diff_tables(LookupTable.open(before), LookupTable.open(after))
+    if as_json:
+        show([difference_json(found, unshared)], as_json=True)
+        return
+    _say(condition_words(found))
+    show(validation_rows(found), as_json=False)
+    show(kind_rows(found), as_json=False)
+    show(changed_rows(found, limit), as_json=False)
+    _say(difference_words(found, limit))
+    if unshared:
+        _say(unshared_words(found))
+
+
+@table_app.command("merge")
+def table_merge(
+    out: Annotated[Path, typer.Argument(help="The table that is made.")],
+    tables: Annotated[
+        list[Path], typer.Argument(help="Tables of one board under equal conditions.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Unite tables of one board (of several spaces, or measured in parts) in a new one."""
+    from boardfit.profiler.merge_tables import merge_tables
+
+    merged = merge_tables(out, tables)
+    show_table(merged, as_json)
+
+
+@table_app.command("export")
+def table_export(
+    table: TableArgument,
+    out: Annotated[Path, typer.Argument(help="A file that ends in .csv, .json or .parquet.")],
+) -> None:
+    """Write a table's operators as CSV, JSON or Parquet (times in seconds)."""
+    from boardfit.profiler.export_table import export_table
+    from boardfit.profiler.table import LookupTable
+
+    rows = export_table(LookupTable.open(table), out)
+    print(f"wrote {rows} operators to {out}")
+
+
+@table_app.command("import")
+def table_import(
+    file: Annotated[
+        Path, typer.Argument(help="A table as .json, .yaml or .csv, perhaps with .gz behind.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The table that is made.")],
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="ms, us or s, where the file does not say it.")
+    ] = None,
+    board: Annotated[str | None, typer.Option("--board", help='Its board: "Pixel 1".')] = None,
+    soc: Annotated[str | None, typer.Option("--soc", help="The board's chip.")] = None,
+    system: Annotated[str | None, typer.Option("--system", help="Its operating system.")] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", help="What ran the blocks.")] = None,
+    runtime_version: Annotated[
+        str | None, typer.Option("--runtime-version", help="The runtime's version.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="The runtime's threads.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32 or int8.")] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out what is no block we know.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a table from an exported one (JSON), or from a public one of blocks (ProxylessNAS,
+    Once-for-all)."""
+    from boardfit.devices.errors import InputError
+    from boardfit.profiler.import_table import import_table
+    from boardfit.profiler.public_tables import UNITS
+    from boardfit.table_summary import import_words
+
+    if unit is not None and unit not in UNITS:
+        raise InputError(f"--unit {unit}: give one of {', '.join(UNITS)}")
+    found = import_table(
+        file,
+        out,
+        unit=cast(Any, unit),
+        conditions={
+            "board": board,
+            "soc": soc,
+            "system": system,
+            "runtime": runtime,
+            "runtime_version": runtime_version,
+            "threads": threads,
+            "dtype": dtype,
+        },
+        skip_unknown=skip_unknown,
+    )
+    show_table(found.table, as_json)
+    if not as_json:
+        _say(import_words(found))
+
+
+def show_table(table: Any, as_json: bool) -> None:
+    """Print what a table holds and how right it is."""
+    from boardfit.console import show
+    from boardfit.summary import table_rows, table_words
+
+    show(table_rows(table), as_json=as_json)
+    if not as_json:
+        _say(table_words(table))
+
+
+def _say(sentences: list[str]) -> None:
+    from boardfit.console import out
+
+    for sentence in sentences:
+        out.print(sentence, markup=False)
