@@ -28,7 +28,7 @@ from .run_litert import Visit
 from .schedule import PROBE_ROUND
 
 APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = f"""
 BEGIN;
