@@ -105,7 +105,9 @@ def mutate_json(text: bytes, rng: random.Random) -> bytes:
     if what == 4:
         return rng.choice([b"[", b'{"a":']) * rng.choice([100, 100_000])
     if what == 5:
-        return rng.choice([b"", b"\xff\xfe", b"\xef\xbb\xbf" + text, text.decode().encode("utf-16")])
+        return rng.choice(
+            [b"", b"\xff\xfe", b"\xef\xbb\xbf" + text, text.decode().encode("utf-16")]
+        )
     return b'{"visit": ' + b"9" * rng.choice([10, 5000, 100_000]) + b"}"
 
 
