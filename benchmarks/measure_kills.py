@@ -1,7 +1,7 @@
 """Builds of a real table on this machine, killed a hundred times at random moments.
 
-The host is a process of its own, which is killed by SIGKILL, or its worker is (found by its parent).
-Each build goes on with the same command until it finishes.
+The host is a process of its own, which is killed by SIGKILL, or its worker is (found
+by its parent). Each build goes on with the same command until it finishes.
 """
 
 import random
@@ -24,7 +24,7 @@ KILLS = 100
 HOST = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path.append(sys.argv[1])
 from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect

@@ -390,8 +390,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         computed = re.search(r"\bAS\b|\bVIRTUAL\b|\bCHECK\b|\bDEFAULT\b|\bON\b", words)
         if kind not in {"table", "index"} or computed or (kind == "index" and sql is not None):
             raise TableFileError(
-                f"{path} holds the {kind} {str(name)[:60]!r}, which boardfit did not write; build it "
-                "again, or restore a copy"
+                f"{path} holds the {kind} {str(name)[:60]!r}, which boardfit did not write; build "
+                "it again, or restore a copy"
             )
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("its pages contradict each other")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from boardfit.devices.base import Channel
 from boardfit.devices.errors import DeviceLost, DeviceTimeout, TableFileError
 from boardfit.profiler.store import Store
 
@@ -59,8 +60,11 @@ def test_a_real_worker_lives_on_after_spoilt_requests_or_ends() -> None:
     with time_limit(60), real_worker() as channel:
         for _ in range(60):
             channel.send(mutate_line(rng.choice(lines[1:]), rng))
-        try:
-            while True:
-                assert channel.receive(timeout=1).startswith(b"{")
-        except (DeviceTimeout, DeviceLost) as error:
-            assert "Traceback" not in str(error)
+        with pytest.raises((DeviceTimeout, DeviceLost)) as reason:
+            _receive_for_ever(channel)
+        assert "Traceback" not in str(reason.value)
+
+
+def _receive_for_ever(channel: Channel) -> None:
+    while True:
+        assert channel.receive(timeout=1).startswith(b"{")
