@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -382,6 +383,17 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has format version {version}, this boardfit reads {VERSION}; use the "
             "boardfit that wrote it, or build it again"
         )
+    # A file that is not trusted may bring expressions of its own (views, computed columns),
+    # which run when it is read, for ever if they like. Ours has tables alone.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master"):
+        words = str(sql or "").upper()
+        computed = re.search(r"\bAS\b|\bVIRTUAL\b|\bCHECK\b|\bDEFAULT\b|\bON\b", words)
+        if kind not in {"table", "index"} or computed or (kind == "index" and sql is not None):
+            raise TableFileError(
+                f"{path} holds the {kind} {str(name)[:60]!r}, which boardfit did not write; build "
+                "it again, or restore a copy"
+            )
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("its pages contradict each other")
 
