@@ -179,6 +179,9 @@ def profile(
         ),
     ] = None,
     threads: ThreadsOption = 1,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
+    ] = "float32",
     seed: SeedOption = 0,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
@@ -187,6 +190,7 @@ def profile(
     from boardfit import api, console
     from boardfit.devices.errors import InputError
     from boardfit.profiler.connect import connect
+    from boardfit.profiler.layers import DTYPES
     from boardfit.profiler.schedule import Schedule
     from boardfit.profiler.sustained import parse_duration
 
@@ -196,6 +200,10 @@ def profile(
     seconds = None if sustained is None else parse_duration(sustained)
     if model is None and (half_width, seconds, pause) != (None, None, None):
         raise InputError("--precision, --sustained and --pause are for a single model")
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    if model is not None and dtype != "float32":
+        raise InputError("--dtype is for --space; a .tflite file is measured as it is")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
@@ -214,13 +222,14 @@ def profile(
             _show_profile(found, as_json)
             return
         assert space is not None
-        path = out or default_table(board.name, space)
+        path = out or default_table(board.name, space, dtype)
         schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
         how: dict[str, Any] = {
             "options": parse_options(options),
             "operators": parse_entries(entries),
             "threads": threads,
             "seed": seed,
+            "dtype": dtype,
             "schedule": schedule,
         }
         if dry_run:
@@ -430,9 +439,10 @@ def parse_share(text: str) -> float:
     return share
 
 
-def default_table(device: str, space: str) -> Path:
+def default_table(device: str, space: str, dtype: str = "float32") -> Path:
     """Where a board's table of a space lies unless it is said otherwise."""
-    return Path("tables") / f"{device}-{space}.boardfit"
+    suffix = "" if dtype == "float32" else f"-{dtype}"
+    return Path("tables") / f"{device}-{space}{suffix}.boardfit"
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ between measured ones are interpolated and flagged, others are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from ..devices.errors import MissingEntry, TableFileError, TableNotValid
 from .calibration import BAR, NORMAL, Calibration, Validation, predict
 from .description import read_layer, read_network
 from .interpolation import Scales
-from .layers import Layer, Network
+from .layers import DTYPES, Dtype, Layer, Network
 from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
@@ -135,6 +135,8 @@ class LookupTable:
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
+            if provenance.get("dtype", "float32") not in DTYPES:
+                raise ValueError(f"the dtype {provenance['dtype']!r}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _damaged(path, error) from error
         return cls(
@@ -176,10 +178,28 @@ class LookupTable:
         """Seconds that a network costs beyond its layers."""
         return self.calibration.constant
 
+    @property
+    def dtype(self) -> Dtype:
+        """The dtype of all operators; tables that do not say are older and float32."""
+        found: Dtype = self.provenance.get("dtype", "float32")
+        return found
+
+    def form_of(self, network: Network) -> Network:
+        """The network as the table prices it: of an int8 table, the int8 form of a float network,
+        without weights. So a space, which is written down in float, is searched unchanged."""
+        if network.dtype == self.dtype or network.dtype != "float32":
+            return network
+        return replace(network, weights=None).as_dtype(self.dtype)
+
+    def _own(self, layer: Layer) -> Layer:
+        """The same for one layer. An int8 layer is never priced as float."""
+        return layer.as_dtype(self.dtype) if layer.dtype == "float32" else layer
+
     def alone(self, layer: Layer) -> Alone:
-        """What a layer takes on its own, measured or interpolated. Raises `MissingEntry`."""
+        """What a layer takes on its own, measured or interpolated; of an int8 table, what its int8
+        form takes. Raises `MissingEntry`."""
         try:
-            return self.times.alone(layer)
+            return self.times.alone(self._own(layer))
         except MissingEntry as error:
             raise MissingEntry(
                 f"{self.path} has {error}. It was built for "
@@ -188,12 +208,13 @@ class LookupTable:
             ) from None
 
     def price(self, layer: Layer) -> float:
-        """Seconds that a layer adds to a network. Raises `MissingEntry`."""
-        return self.calibration.price(layer, self.alone(layer).seconds)
+        """Seconds that a layer adds to a network; of an int8 table, its int8 form. Raises
+        `MissingEntry`."""
+        return self.calibration.price(self._own(layer), self.alone(layer).seconds)
 
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
-        priced = predict(network, self.alone, self.calibration)
+        priced = predict(self.form_of(network), self.alone, self.calibration)
         stretch = self.validation.stretch if self.validation else NORMAL
         margin = stretch * priced.deviation
         return Estimate(

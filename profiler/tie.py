@@ -53,7 +53,7 @@ class TiedMeasurement:
 def check_conditions(table: LookupTable, device: Device, *, runtime: str = "auto") -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
     with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
-        require_conditions(table.conditions, device, session)
+        require_conditions(table.conditions, device, session, table.dtype)
 
 
 def threads_of(table: LookupTable) -> int:
@@ -74,6 +74,8 @@ def measure_tied(
 ) -> dict[str, TiedMeasurement]:
     """Measure networks, with their weights where they have some, interleaved with anchors.
 
+    With an int8 table, their int8 forms with random weights are measured.
+
     `path` keeps the samples, so that an interrupted measurement goes on. Raises
     `ConditionsChanged` where the board is not in the state in which the table was measured,
     `MeasurementError` where the table has no anchors, `MissingEntry` where it lacks a price.
@@ -81,6 +83,7 @@ def measure_tied(
     if anchors < 1:
         raise ValueError("at least one anchor ties a measurement to a table")
     schedule = schedule or TIE_SCHEDULE
+    networks = {name: table.form_of(network) for name, network in networks.items()}
     predicted = {name: table.latency(network) for name, network in networks.items()}
     known = {
         key: (network, representative(runs))
@@ -110,6 +113,7 @@ def measure_tied(
             schedule,
             threads=threads_of(table),
             runtime=runtime,
+            dtype=table.dtype,
             required=table.conditions,
             stage="measure the networks",
             report=report,
