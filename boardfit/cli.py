@@ -285,6 +285,28 @@ def table_export(
     print(f"wrote {rows} operators to {out}")
 
 
+@table_app.command("compare-dtypes")
+def table_compare_dtypes(
+    in_float: Annotated[Path, typer.Argument(metavar="FLOAT", help="A table built in float.")],
+    in_int8: Annotated[Path, typer.Argument(metavar="INT8", help="One built with --dtype int8.")],
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List every operator that is slower in int8.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the operators that are slower in int8 than in float, the worst first."""
+    from boardfit.console import out, show
+    from boardfit.profiler.compare_dtypes import compare_dtypes
+    from boardfit.profiler.table import LookupTable
+    from boardfit.summary import dtype_rows, dtype_words
+
+    found = compare_dtypes(LookupTable.open(in_float), LookupTable.open(in_int8))
+    show(dtype_rows(found, operators=operators), as_json=as_json)
+    if not as_json:
+        for sentence in dtype_words(found):
+            out.print(sentence, markup=False)
+
+
 @app.command()
 def samples(
     file: Annotated[Path, typer.Argument(help="A table, or what `boardfit profile --out` kept.")],

@@ -164,9 +164,9 @@ class LookupTable:
         return len(self.operators) + len(self.networks)
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
-        """Which layers the table cannot price, each signature once."""
+        """Which layers the table cannot price, each signature once, in the table's dtype."""
         found: dict[str, Layer] = {}
-        for layer in layers:
+        for layer in map(self._own, layers):
             try:
                 self.times.alone(layer)
             except MissingEntry:
