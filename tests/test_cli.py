@@ -24,6 +24,7 @@ COMMANDS = [
     ["table", "show"],
     ["table", "export"],
     ["samples"],
+    ["table", "compare-dtypes"],
     ["search"],
     ["report"],
     ["quickstart"],
