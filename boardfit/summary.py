@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from boardfit.profiler.measurement import ADVICE, seconds_text
 
 if TYPE_CHECKING:
-    from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.compare_dtypes import DtypeComparison
+    from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.sustained import SustainedLoad
     from boardfit.profiler.table import Estimate, LookupTable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,5 +149,6 @@ def test_dtypes_are_not_mixed_and_trained_weights_not_quantised() -> None:
     mixed = replace(nodes[0], layer=nodes[0].layer.as_dtype("int8"))
     with pytest.raises(ValueError, match="one dtype"):
         replace(small_network(8), nodes=(mixed, *nodes[1:]))
+    unknown: Any = "int4"
     with pytest.raises(ValueError, match="unknown dtype"):
-        replace(SWISH, dtype="int4")
+        replace(SWISH, dtype=unknown)
