@@ -273,3 +273,19 @@ def test_equal_int8_networks_give_equal_bytes() -> None:
     network = bottleneck("hard_swish", bypass=True).as_dtype("int8")
     assert emit(network) == emit(network)
     assert emit(network) != emit(network, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("layer", "scales"),
+    [
+        (Layer("conv_2d", ((4, 4, 3),), (4, 4, 7)), 7),
+        (Layer("depthwise_conv_2d", ((4, 4, 6),), (4, 4, 6), kernel=3), 6),
+        (Layer("fully_connected", ((5,),), (4,)), 1),
+    ],
+    ids=lambda value: value.op if isinstance(value, Layer) else "",
+)
+def test_kernels_have_a_scale_for_each_channel_and_matrices_one(layer: Layer, scales: int) -> None:
+    tensors = load(emit_layer(layer.as_dtype("int8"))).get_tensor_details()
+    kernel, bias = (t for t in tensors if t["name"].startswith("constant_"))
+    assert (kernel["dtype"], bias["dtype"]) == (np.int8, np.int32)
+    assert len(quantization(kernel).scale) == len(quantization(bias).scale) == scales
