@@ -58,6 +58,8 @@ def _emit(
     ]
     for number, (layer, reads) in enumerate(steps):
         scale = scales[len(inputs) + number]
+        name = "output" if number == len(steps) - 1 else names[number] or f"tensor_{number}"
+        output = writer.tensor((1, *layer.output), name=name, quantization=scale)
         constants: list[int] = []
         if layer.weight_shapes:
             found = weights.get(number) or random_weights(layer, rng)
@@ -68,8 +70,6 @@ def _emit(
                 constants = [writer.constant(*x) for x in quantize_weights(layer, found, read)]
         else:
             constants = [writer.constant(np.array(x, np.int32)) for x in _integers(layer)]
-        name = "output" if number == len(steps) - 1 else names[number] or f"tensor_{number}"
-        output = writer.tensor((1, *layer.output), name=name, quantization=scale)
         form = OPERATOR_FORMAT[layer.op]
         version = form.int8_version if int8 else form.version
         read_tensors = [tensors[tensor] for tensor in reads]
