@@ -16,9 +16,11 @@ from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.plan import OPERATORS
 from boardfit.profiler.progress import Report, silent
 from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.transfer import MEASUREMENTS
 
 if TYPE_CHECKING:
     from boardfit.profiler.forecast import Forecast
+    from boardfit.profiler.layers import Dtype
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import LookupTable
     from boardfit.search.result import SearchResult
@@ -85,13 +87,14 @@ def build_table(
     calibration: int = 20,
     validation: int = 60,
     seed: int = 0,
+    dtype: Dtype = "float32",
     schedule: Schedule | None = None,
     report: Report = silent,
 ) -> LookupTable:
     """Build the lookup table of a search space on a board, or go on with one that was begun.
 
-    `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them. At
-    most `operators` are measured, the others interpolated (None: all are measured).
+    `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them, and
+    `dtype`. At most `operators` are measured, the others interpolated (None: all are measured).
     """
     from boardfit.profiler import build
     from boardfit.search.tabulate import plan_table
@@ -103,6 +106,7 @@ def build_table(
         validation=validation,
         operators=operators,
         seed=seed,
+        dtype=dtype,
     )
     return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)
 
@@ -115,13 +119,14 @@ def forecast_table(
     operators: int | None = OPERATORS,
     threads: int = 1,
     seed: int = 0,
+    dtype: Dtype = "float32",
     schedule: Schedule | None = None,
 ) -> Forecast:
     """What `build_table` with the same arguments will measure, and about how long that takes."""
     from boardfit.profiler import forecast
     from boardfit.search.tabulate import plan_table
 
-    plan = plan_table(open_space(space, options), operators=operators, seed=seed)
+    plan = plan_table(open_space(space, options), operators=operators, seed=seed, dtype=dtype)
     return forecast.forecast(device, plan, schedule or Schedule(), threads=threads)
 
 
@@ -139,6 +144,24 @@ def extend_table(
 
     plan = plan_table(open_space(space, options), calibration=0, validation=0)
     return build.extend_table(Path(path), device, plan.layers, report=report)
+
+
+def transfer_table(
+    donor: Path | str,
+    device: Device,
+    path: Path | str,
+    *,
+    measurements: int = MEASUREMENTS,
+    threads: int = 1,
+    report: Report = silent,
+) -> LookupTable:
+    """Build a table of a board that resembles the donor's from few measurements of its own."""
+    from boardfit.profiler import build
+    from boardfit.profiler.plan import plan_transfer
+    from boardfit.profiler.table import LookupTable
+
+    plan = plan_transfer(LookupTable.open(donor), measurements=measurements)
+    return build.build_table(Path(path), device, plan, threads=threads, report=report)
 
 
 def open_or_build_table(

@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 failed (the worker died, the disk is full, another process
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -22,6 +21,9 @@ from boardfit.options import (
     OptionsOption,
     SeedOption,
     ThreadsOption,
+    parse_entries,
+    parse_options,
+    parse_share,
 )
 from boardfit.table_commands import show_table, table_app
 
@@ -170,6 +172,9 @@ def profile(
         ),
     ] = None,
     threads: ThreadsOption = 1,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
+    ] = "float32",
     seed: SeedOption = 0,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
@@ -178,6 +183,7 @@ def profile(
     from boardfit import api, console
     from boardfit.devices.errors import InputError
     from boardfit.profiler.connect import connect
+    from boardfit.profiler.layers import DTYPES
     from boardfit.profiler.schedule import Schedule
     from boardfit.profiler.sustained import parse_duration
 
@@ -187,6 +193,10 @@ def profile(
     seconds = None if sustained is None else parse_duration(sustained)
     if model is None and (half_width, seconds, pause) != (None, None, None):
         raise InputError("--precision, --sustained and --pause are for a single model")
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    if model is not None and dtype != "float32":
+        raise InputError("--dtype is for --space; a .tflite file is measured as it is")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
@@ -205,13 +215,14 @@ def profile(
             _show_profile(found, as_json)
             return
         assert space is not None
-        path = out or default_table(board.name, space)
+        path = out or default_table(board.name, space, dtype)
         schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
         how: dict[str, Any] = {
             "options": parse_options(options),
             "operators": parse_entries(entries),
             "threads": threads,
             "seed": seed,
+            "dtype": dtype,
             "schedule": schedule,
         }
         if dry_run:
@@ -366,49 +377,10 @@ def quickstart(
     run(out, device, seed)
 
 
-def parse_share(text: str) -> float:
-    """A share from `2%` or `0.02`. Raises `InputError`."""
-    from boardfit.devices.errors import InputError
-
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise InputError(f"--precision {text}: write a share such as 2% or 0.02")
-    return share
-
-
-def default_table(device: str, space: str) -> Path:
+def default_table(device: str, space: str, dtype: str = "float32") -> Path:
     """Where a board's table of a space lies unless it is said otherwise."""
-    return Path("tables") / f"{device}-{space}.boardfit"
-
-
-def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """`["input_size=160"]` as `{"input_size": 160}`. Raises `InputError`."""
-    from boardfit.devices.errors import InputError
-
-    options: dict[str, Any] = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set {text}: write NAME=VALUE, for example --set input_size=160")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
-
-
-def parse_entries(text: str) -> int | None:
-    """`700` as a number, `all` as None. Raises `InputError`."""
-    from boardfit.devices.errors import InputError
-
-    if text == "all":
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise InputError(f"--entries {text}: give a number of operators, or all")
-    return int(text)
+    suffix = "" if dtype == "float32" else f"-{dtype}"
+    return Path("tables") / f"{device}-{space}{suffix}.boardfit"
 
 
 def _show_forecast(found: Any, as_json: bool) -> None:

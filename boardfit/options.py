@@ -1,9 +1,10 @@
-"""Options that several commands have."""
+"""Options that several commands have, and what their words mean."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,3 +22,43 @@ OptionsOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A field of the space, e.g. input_size=160; may be repeated."),
 ]
+
+
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """`["input_size=160"]` as `{"input_size": 160}`. Raises `InputError`."""
+    from boardfit.devices.errors import InputError
+
+    options: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {text}: write NAME=VALUE, for example --set input_size=160")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def parse_entries(text: str) -> int | None:
+    """`700` as a number, `all` as None. Raises `InputError`."""
+    from boardfit.devices.errors import InputError
+
+    if text == "all":
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InputError(f"--entries {text}: give a number of operators, or all")
+    return int(text)
+
+
+def parse_share(text: str) -> float:
+    """A share from `2%` or `0.02`. Raises `InputError`."""
+    from boardfit.devices.errors import InputError
+
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise InputError(f"--precision {text}: write a share such as 2% or 0.02")
+    return share

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from boardfit.profiler.measurement import ADVICE, seconds_text
 
 if TYPE_CHECKING:
+    from boardfit.profiler.compare_dtypes import DtypeComparison
     from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.sustained import SustainedLoad
@@ -177,6 +178,43 @@ def interpolated_share(table: LookupTable) -> float:
     networks = [network for _, network, _ in table.networks.values()]
     layers = sum(len(network.layers) for network in networks)
     return sum(table.latency(network).interpolated for network in networks) / max(1, layers)
+
+
+def dtype_rows(comparison: DtypeComparison, *, operators: bool) -> list[Row]:
+    """A row for each kind of operator, or for each operator that is slower in int8."""
+    if not operators:
+        return [
+            {
+                "kind": group.kind,
+                "operators": group.operators,
+                "slower_in_int8": group.slower,
+                "median_ratio": group.ratio,
+            }
+            for group in comparison.kinds
+        ]
+    return [
+        {
+            "operator": pair.name,
+            "float_us": float(pair.float_runs.min()) * 1e6,
+            "int8_us": float(pair.int8_runs.min()) * 1e6,
+            "ratio": pair.ratio,
+        }
+        for pair in comparison.slower
+    ]
+
+
+def dtype_words(comparison: DtypeComparison) -> list[str]:
+    """Which operators do not pay in int8, and what that makes of whole networks."""
+    words = [
+        f"{len(comparison.slower)} of {len(comparison.operators)} operators are slower in int8 "
+        "than in float, in every run."
+    ]
+    if (ratio := comparison.network_ratio) is not None:
+        words.append(
+            f"{len(comparison.networks)} whole networks take {ratio:.2f} times as long in int8 "
+            "(median)."
+        )
+    return words
 
 
 def search_rows(result: SearchResult) -> list[Row]:

@@ -7,7 +7,15 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from boardfit.options import DeviceOption, InventoryOption, JsonOption, SeedOption
+from boardfit.options import (
+    DeviceOption,
+    InventoryOption,
+    JsonOption,
+    OptionsOption,
+    SeedOption,
+    ThreadsOption,
+    parse_options,
+)
 
 table_app = typer.Typer(
     help="Look after lookup tables.", no_args_is_help=True, rich_markup_mode=None
@@ -228,3 +236,79 @@ def _say(sentences: list[str]) -> None:
 
     for sentence in sentences:
         out.print(sentence, markup=False)
+
+
+@table_app.command("compare-dtypes")
+def table_compare_dtypes(
+    in_float: Annotated[Path, typer.Argument(metavar="FLOAT", help="A table built in float.")],
+    in_int8: Annotated[Path, typer.Argument(metavar="INT8", help="One built with --dtype int8.")],
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List every operator that is slower in int8.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Name the operators that are slower in int8 than in float, the worst first."""
+    from boardfit.console import out, show
+    from boardfit.profiler.compare_dtypes import compare_dtypes
+    from boardfit.profiler.table import LookupTable
+    from boardfit.summary import dtype_rows, dtype_words
+
+    found = compare_dtypes(LookupTable.open(in_float), LookupTable.open(in_int8))
+    show(dtype_rows(found, operators=operators), as_json=as_json)
+    if not as_json:
+        for sentence in dtype_words(found):
+            out.print(sentence, markup=False)
+
+
+@table_app.command("extend")
+def table_extend(
+    table: TableArgument,
+    space: Annotated[str, typer.Option("--space", help="What the table is to price, too.")],
+    device: DeviceOption = None,
+    options: OptionsOption = None,
+    boards: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what a table lacks for a search space."""
+    from boardfit import api, console
+    from boardfit.profiler.connect import connect
+
+    board = connect(device, inventory=boards)
+    try:
+        with console.progress() as report:
+            found = api.extend_table(
+                table, space, board, options=parse_options(options), report=report
+            )
+    finally:
+        board.transport.close()
+    show_table(found, as_json)
+    found.check()
+
+
+@table_app.command("transfer")
+def table_transfer(
+    donor: Annotated[Path, typer.Argument(help="The table of a board that resembles this one.")],
+    out: Annotated[Path, typer.Argument(help="The table to build.")],
+    device: DeviceOption = None,
+    measurements: Annotated[
+        int,
+        typer.Option("--measurements", min=1, help="Operators and calibration networks at most."),
+    ] = 200,
+    threads: ThreadsOption = 1,
+    boards: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a table from another board's and few measurements on this one."""
+    from boardfit import api, console
+    from boardfit.profiler.connect import connect
+
+    board = connect(device, inventory=boards)
+    try:
+        with console.progress() as report:
+            found = api.transfer_table(
+                donor, board, out, measurements=measurements, threads=threads, report=report
+            )
+    finally:
+        board.transport.close()
+    show_table(found, as_json)
+    found.check()

@@ -18,7 +18,7 @@ from .description import read_layer, read_network
 from .emit_tflite import emit, emit_layer
 from .growth import next_operators
 from .judge import describe_result, judge
-from .layers import BYTES_PER_ELEMENT, Layer
+from .layers import Layer
 from .measurement import Measurement
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
@@ -75,6 +75,7 @@ def build_table(
             threads=threads,
             runtime=runtime,
             memory_cap=memory_cap,
+            dtype=plan.dtype,
             stage=stage,
             report=report,
         )
@@ -128,6 +129,7 @@ def extend_table(
                 replace(Schedule(**plan["schedule"]), runs=runs),
                 threads=int(plan["threads"]),
                 memory_cap=memory_cap,
+                dtype=table.dtype,
                 stage="measure what is missing",
                 report=report,
             )
@@ -209,7 +211,7 @@ def sources(entries: Iterable[Entry]) -> dict[str, Source]:
             found[entry.key] = Source(partial(emit_layer, layer), memory + _OVERHEAD_BYTES)
         else:
             network = read_network(entry.content)
-            memory = 3 * network.parameters * BYTES_PER_ELEMENT + 2 * network.peak_memory
+            memory = 3 * network.parameter_bytes + 2 * network.peak_memory
             found[entry.key] = Source(partial(emit, network), memory + _OVERHEAD_BYTES)
     return found
 

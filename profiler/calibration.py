@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .layers import BYTES_PER_ELEMENT, Layer
+from .layers import Layer
 from .pricing import Alone
 
 BAR = 0.90  # share of held-out networks that must be predicted within 10 %
@@ -58,8 +58,7 @@ def kind(layer: Layer) -> str:
 def cold_bytes(layer: Layer) -> float:
     """Bytes of weights that are fetched anew in each inference of a whole network, and not while
     the operator runs alone."""
-    weights = min(layer.parameters * BYTES_PER_ELEMENT, STREAMED_BYTES)
-    return max(0.0, float(weights - COLD_BYTES))
+    return max(0.0, float(min(layer.parameter_bytes, STREAMED_BYTES) - COLD_BYTES))
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def reference_network() -> Network:
     return builder.build()
 
 
-def conditions_of(device: Device, session: WorkerSession) -> dict[str, object]:
-    """Everything that must be equal for two values to be comparable."""
+def conditions_of(device: Device, session: WorkerSession, dtype: str) -> dict[str, object]:
+    """Everything that must be equal for two values to be comparable; `dtype` is the models'."""
     board = device.description
     return {
         "board": board.model,
@@ -69,15 +69,15 @@ def conditions_of(device: Device, session: WorkerSession) -> dict[str, object]:
         "runtime_version": session.hello.get("version"),
         "threads": session.hello.get("threads"),
         "core": session.hello.get("core"),
-        "dtype": "float32",
+        "dtype": dtype,
     }
 
 
 def require_conditions(
-    required: Mapping[str, object], device: Device, session: WorkerSession
+    required: Mapping[str, object], device: Device, session: WorkerSession, dtype: str
 ) -> None:
     """Raise `ConditionsChanged` where the board is in another state than is required."""
-    if differences := mismatch(required, conditions_of(device, session)):
+    if differences := mismatch(required, conditions_of(device, session, dtype)):
         raise ConditionsChanged(
             f"{device.name} is not as it was: {'; '.join(differences)}. Restore it, or build a new "
             "table: values under different conditions are never compared"
@@ -93,17 +93,18 @@ def run_campaign(
     threads: int = 1,
     runtime: str = "auto",
     memory_cap: int = MEMORY_CAP,
+    dtype: str = "float32",
     required: Mapping[str, object] | None = None,
     stage: str = "measure",
     report: Report = silent,
 ) -> None:
     """Measure every entry of `store` by the schedule; return when all is measured.
 
-    `sources` gives the model of each entry by its key, `stage` names the work in
-    reports. Where the values are to be compared with others, `required` are the conditions of
-    these: `ConditionsChanged` is raised before anything is measured under different ones. Raises
-    what the board, the worker or the disk raise, too;
-    what was committed before stays, and the same call goes on from there.
+    `sources` gives the model of each entry by its key, `dtype` is that of all of them, `stage`
+    names the work in reports. Where the values are to be compared with others, `required` are the
+    conditions of these: `ConditionsChanged` is raised before anything is measured under different
+    ones. Raises what the board, the worker or the disk raise, too; what was committed before
+    stays, and the same call goes on from there.
     """
     keys = {number: entry.key for number, entry in store.entries().items()}
     for run in range(schedule.runs):
@@ -115,8 +116,8 @@ def run_campaign(
             device.transport.run(["sleep", pause], timeout=schedule.pause_seconds + 10)
         with WorkerSession(device, threads=threads, runtime=runtime) as session:
             if required is not None:
-                require_conditions(required, device, session)
-            work.measure(session, conditions_of(device, session))
+                require_conditions(required, device, session, dtype)
+            work.measure(session, conditions_of(device, session, dtype))
 
 
 class _Run:

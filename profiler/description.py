@@ -12,8 +12,9 @@ from .layers import Layer, Network, Node
 
 
 def describe_layer(layer: Layer) -> dict[str, Any]:
-    """A layer as a JSON object; `read_layer` is the inverse."""
-    return {
+    """A layer as a JSON object; `read_layer` is the inverse. No dtype means float32, as in older
+    files, so that their networks keep their names."""
+    described: dict[str, Any] = {
         "op": layer.op,
         "inputs": [list(shape) for shape in layer.inputs],
         "output": list(layer.output),
@@ -22,6 +23,7 @@ def describe_layer(layer: Layer) -> dict[str, Any]:
         "activation": layer.activation,
         "offset": layer.offset,
     }
+    return described if layer.dtype == "float32" else {**described, "dtype": layer.dtype}
 
 
 def read_layer(content: Mapping[str, Any]) -> Layer:
@@ -35,8 +37,9 @@ def read_layer(content: Mapping[str, Any]) -> Layer:
             int(content["stride"]),
             content["activation"],
             int(content["offset"]),
+            content.get("dtype", "float32"),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableFileError(f"a layer in the table cannot be read ({error!r})") from error
 
 

@@ -7,50 +7,26 @@ network without weights gets random ones, since the time does not depend on thei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import flatbuffers
 import numpy as np
-from numpy.typing import NDArray
 
 from .layers import FloatArray, Layer, Network, Shape, Weights
-from .tflite_format import (
-    ACTIVATION_CODE,
-    FLOAT32,
-    IDENTIFIER,
-    INT32,
-    OPERATOR_FORMAT,
-    PADDING_SAME,
-    PADDING_VALID,
-    SCHEMA_VERSION,
-)
-
-# A field of a FlatBuffers table: its position, its type ("offset", "int8", ...) and its value.
-_Field = tuple[int, str, Any]
+from .quantization import Quantization, Step, quantize_activations, quantize_weights
+from .tflite_format import ACTIVATION_CODE, OPERATOR_FORMAT, PADDING_SAME, PADDING_VALID
+from .write_tflite import Field, ModelWriter
 
 
 def emit(network: Network, *, seed: int = 0) -> bytes:
-    """Return the network as the bytes of a `.tflite` file (float32, NHWC, batch 1).
+    """Return the network as the bytes of a `.tflite` file (NHWC, batch 1).
 
     `seed` draws the weights that the network does not carry; equal networks and seeds give equal
-    bytes, so that content hashes can name models.
+    bytes, so that content hashes can name models. An int8 network is statically quantised, see
+    `quantization`.
     """
-    writer = _Writer()
-    rng = np.random.default_rng(seed)
-    tensors = [writer.tensor((1, *network.input_shape), name="input")]
-    for number, node in enumerate(network.nodes):
-        weights = (network.weights or {}).get(number)
-        if weights is None and node.layer.weight_shapes:
-            weights = random_weights(node.layer, rng)
-        inputs = [tensors[tensor] for tensor in node.inputs]
-        last = number == len(network.nodes) - 1
-        output = writer.tensor(
-            (1, *node.layer.output), name="output" if last else node.name or f"tensor_{number}"
-        )
-        tensors.append(output)
-        writer.operator(node.layer, [*inputs, *_constants(writer, node.layer, weights)], output)
-    return writer.finish(inputs=[tensors[0]], outputs=[tensors[-1]])
+    names = [node.name for node in network.nodes]
+    steps = [(node.layer, node.inputs) for node in network.nodes]
+    return _emit({"input": network.input_shape}, steps, names, network.weights or {}, seed)
 
 
 def emit_layer(layer: Layer, *, seed: int = 0) -> bytes:
@@ -58,13 +34,48 @@ def emit_layer(layer: Layer, *, seed: int = 0) -> bytes:
 
     A layer with several inputs becomes a model with as many inputs.
     """
-    writer = _Writer()
+    inputs = {f"input_{i}": shape for i, shape in enumerate(layer.inputs)}
+    return _emit(inputs, [(layer, tuple(range(len(inputs))))], [""], {}, seed)
+
+
+def _emit(
+    inputs: Mapping[str, Shape],
+    steps: Sequence[Step],
+    names: Sequence[str],
+    weights: Mapping[int, Weights],
+    seed: int,
+) -> bytes:
+    """Tensors are numbered as in `Network`: first the inputs, then the output of each step."""
+    writer = ModelWriter()
     rng = np.random.default_rng(seed)
-    weights = random_weights(layer, rng) if layer.weight_shapes else None
-    inputs = [writer.tensor((1, *shape), name=f"input_{i}") for i, shape in enumerate(layer.inputs)]
-    output = writer.tensor((1, *layer.output), name="output")
-    writer.operator(layer, [*inputs, *_constants(writer, layer, weights)], output)
-    return writer.finish(inputs=inputs, outputs=[output])
+    int8 = steps[0][0].dtype == "int8"
+    scales: Sequence[Quantization | None] = [None] * (len(inputs) + len(steps))
+    if int8:
+        scales = quantize_activations(len(inputs), steps)
+    tensors = [
+        writer.tensor((1, *shape), name=name, quantization=scale)
+        for (name, shape), scale in zip(inputs.items(), scales, strict=False)
+    ]
+    for number, (layer, reads) in enumerate(steps):
+        scale = scales[len(inputs) + number]
+        name = "output" if number == len(steps) - 1 else names[number] or f"tensor_{number}"
+        output = writer.tensor((1, *layer.output), name=name, quantization=scale)
+        constants: list[int] = []
+        if layer.weight_shapes:
+            found = weights.get(number) or random_weights(layer, rng)
+            read = scales[reads[0]]
+            if read is None:
+                constants = [writer.constant(found.kernel), writer.constant(found.bias)]
+            else:
+                constants = [writer.constant(*x) for x in quantize_weights(layer, found, read)]
+        else:
+            constants = [writer.constant(np.array(x, np.int32)) for x in _integers(layer)]
+        form = OPERATOR_FORMAT[layer.op]
+        version = form.int8_version if int8 else form.version
+        read_tensors = [tensors[tensor] for tensor in reads]
+        writer.operator(form, version, [*read_tensors, *constants], output, _options(layer))
+        tensors.append(output)
+    return writer.finish(inputs=tensors[: len(inputs)], outputs=[tensors[-1]])
 
 
 def random_weights(layer: Layer, rng: np.random.Generator) -> Weights:
@@ -84,10 +95,8 @@ def random_weights(layer: Layer, rng: np.random.Generator) -> Weights:
     return Weights(uniform(kernel_shape, bound), uniform(bias_shape, 0.1))
 
 
-def _constants(writer: _Writer, layer: Layer, weights: Weights | None) -> list[int]:
-    """The operator's inputs that are not activations."""
-    if weights is not None:
-        return [writer.constant(weights.kernel), writer.constant(weights.bias)]
+def _integers(layer: Layer) -> list[object]:
+    """The integer constants that an operator without weights reads."""
     integers: list[object] = []
     rank = len(layer.output) + 1
     if layer.op == "pad":
@@ -101,10 +110,10 @@ def _constants(writer: _Writer, layer: Layer, weights: Weights | None) -> list[i
         integers = [[1, *layer.output]]
     elif layer.op == "resize_bilinear":
         integers = [list(layer.output[:2])]
-    return [writer.constant(np.array(values, np.int32)) for values in integers]
+    return integers
 
 
-def _options(layer: Layer) -> list[_Field]:
+def _options(layer: Layer) -> list[Field]:
     """The fields of the operator's options table."""
     activation = ACTIVATION_CODE[layer.activation]
     stride = layer.stride
@@ -142,133 +151,3 @@ def _options(layer: Layer) -> list[_Field]:
     if layer.op == "resize_bilinear":
         return [(2, "bool", False), (3, "bool", True)]  # corners not aligned, half-pixel centres
     return []
-
-
-class _Writer:
-    """Collects tensors, buffers and operators, and serialises them once."""
-
-    def __init__(self) -> None:
-        self._tensors: list[tuple[tuple[int, ...], int, int, str]] = []
-        self._buffers: list[bytes] = [b""]  # buffer 0 is empty by definition
-        self._codes: dict[tuple[int, int], int] = {}
-        self._operators: list[tuple[int, list[int], int, int, int, list[_Field]]] = []
-
-    def tensor(
-        self, shape: tuple[int, ...], *, name: str, dtype: int = FLOAT32, buffer: int = 0
-    ) -> int:
-        self._tensors.append((shape, dtype, buffer, name))
-        return len(self._tensors) - 1
-
-    def constant(self, values: NDArray[np.float32] | NDArray[np.int32]) -> int:
-        dtype = INT32 if values.dtype == np.int32 else FLOAT32
-        self._buffers.append(np.ascontiguousarray(values).tobytes())
-        number = len(self._buffers) - 1
-        return self.tensor(values.shape, name=f"constant_{number}", dtype=dtype, buffer=number)
-
-    def operator(self, layer: Layer, inputs: list[int], output: int) -> None:
-        form = OPERATOR_FORMAT[layer.op]
-        code = self._codes.setdefault((form.code, form.version), len(self._codes))
-        self._operators.append(
-            (code, inputs, output, form.options, form.option_fields, _options(layer))
-        )
-
-    def finish(self, *, inputs: list[int], outputs: list[int]) -> bytes:
-        size = sum(len(data) + 64 for data in self._buffers) + 256 * len(self._tensors)
-        builder = flatbuffers.Builder(size + 1024)
-        integers = _vector_of_integers
-        buffers = _vector(builder, self._buffers, self._write_buffer)
-        tensors = _vector(builder, self._tensors, self._write_tensor)
-        operators = _vector(builder, self._operators, self._write_operator)
-        subgraph_fields = [
-            (0, "offset", tensors),
-            (1, "offset", integers(builder, inputs)),
-            (2, "offset", integers(builder, outputs)),
-            (3, "offset", operators),
-            (4, "offset", builder.CreateString("main")),
-        ]
-        subgraph = _table(builder, 5, subgraph_fields)
-        model_fields = [
-            (0, "uint32", SCHEMA_VERSION),
-            (1, "offset", _vector(builder, list(self._codes), self._write_code)),
-            (2, "offset", _offsets(builder, [subgraph])),
-            (3, "offset", builder.CreateString("boardfit")),
-            (4, "offset", buffers),
-        ]
-        builder.Finish(_table(builder, 5, model_fields), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
-
-    @staticmethod
-    def _write_buffer(builder: Any, data: bytes) -> int:
-        if not data:
-            return _table(builder, 3, [])
-        # XNNPACK reads weights in place and wants them aligned to 16 bytes.
-        builder.StartVector(1, len(data), 16)
-        builder.head -= len(data)
-        builder.Bytes[builder.head : builder.head + len(data)] = data
-        builder.vectorNumElems = len(data)
-        return _table(builder, 3, [(0, "offset", builder.EndVector())])
-
-    @staticmethod
-    def _write_tensor(builder: Any, tensor: tuple[tuple[int, ...], int, int, str]) -> int:
-        shape, dtype, buffer, name = tensor
-        fields = [
-            (0, "offset", _vector_of_integers(builder, shape)),
-            (1, "int8", dtype),
-            (2, "uint32", buffer),
-            (3, "offset", builder.CreateString(name)),
-        ]
-        return _table(builder, 10, fields)
-
-    @staticmethod
-    def _write_operator(
-        builder: Any, operator: tuple[int, list[int], int, int, int, list[_Field]]
-    ) -> int:
-        code, inputs, output, options, option_fields, values = operator
-        fields: list[_Field] = [
-            (0, "uint32", code),
-            (1, "offset", _vector_of_integers(builder, inputs)),
-            (2, "offset", _vector_of_integers(builder, [output])),
-        ]
-        if options:
-            table = _table(builder, option_fields, values)
-            fields += [(3, "uint8", options), (4, "offset", table)]
-        return _table(builder, 9, fields)
-
-    @staticmethod
-    def _write_code(builder: Any, code_and_version: tuple[int, int]) -> int:
-        code, version = code_and_version
-        # Field 0 is the code of old readers, which had one byte for it.
-        return _table(
-            builder, 4, [(0, "int8", min(code, 127)), (2, "int32", version), (3, "int32", code)]
-        )
-
-
-def _table(builder: Any, field_count: int, fields: Sequence[_Field]) -> int:
-    builder.StartObject(field_count)
-    add = {
-        "offset": builder.PrependUOffsetTRelativeSlot,
-        "int8": builder.PrependInt8Slot,
-        "uint8": builder.PrependUint8Slot,
-        "bool": builder.PrependBoolSlot,
-        "int32": builder.PrependInt32Slot,
-        "uint32": builder.PrependUint32Slot,
-        "float32": builder.PrependFloat32Slot,
-    }
-    for position, kind, value in fields:
-        add[kind](position, value, 0)
-    return int(builder.EndObject())
-
-
-def _offsets(builder: Any, offsets: Sequence[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
-
-
-def _vector(builder: Any, items: Sequence[Any], write: Callable[[Any, Any], int]) -> int:
-    return _offsets(builder, [write(builder, item) for item in items])
-
-
-def _vector_of_integers(builder: Any, values: Sequence[int]) -> int:
-    return int(builder.CreateNumpyVector(np.array(values, np.int32)))

@@ -27,11 +27,10 @@ class Family:
 
 def family(layer: Layer) -> Family:
     """The family of an operator, e.g. `conv_2d 10x10>10x10 k1 s1 relu float32`."""
-    dtype = layer.signature.rpartition(" ")[2]
     inputs = "+".join(_space(shape) for shape in layer.inputs)
     name = (
         f"{layer.op} {inputs}>{_space(layer.output)} k{layer.kernel} s{layer.stride} "
-        f"{layer.activation} {dtype}"
+        f"{layer.activation} {layer.dtype}"
     )
     return Family(name, len(channels(layer)))
 

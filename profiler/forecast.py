@@ -88,7 +88,7 @@ def _seconds_per_mac(
         store.begin(entries, {"kind": "forecast"})
         run_campaign(
             store, device, sources(entries), short, threads=threads, runtime=runtime,
-            stage="ask the board how fast it is",
+            dtype=few.dtype, stage="ask the board how fast it is",
         )  # fmt: skip
         values = [representative(runs) for runs in run_values(store, runs=1).values()]
     macs = np.array([n.macs for n in {id(network): network for network in chosen}.values()], float)

@@ -35,16 +35,19 @@ Operator = Literal[
     "softmax",
 ]
 Activation = Literal["none", "relu", "relu6"]
+Dtype = Literal["float32", "int8"]
 Shape = tuple[int, ...]
 FloatArray = NDArray[np.float32]
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ELEMENTWISE: frozenset[Operator] = frozenset({"relu", "relu6", "hard_swish", "logistic", "softmax"})
 WEIGHTED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "fully_connected"})
 BINARY: frozenset[Operator] = frozenset({"add", "mul"})
 FUSES_ACTIVATION: frozenset[Operator] = WEIGHTED | BINARY
-BYTES_PER_ELEMENT = 4  # float32, the only dtype so far
+BYTES_PER_ELEMENT: dict[Dtype, int] = {"float32": 4, "int8": 1}
+_BYTES_PER_BIAS = 4  # float32, or int32 beside int8 weights
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Layer:
     `inputs` and `output` are shapes; `kernel` and `stride` are those of convolutions and pooling
     (padding is TensorFlow's SAME for convolutions, VALID for pooling). `offset` is the first
     channel that a slice takes; it is no part of `signature`, since it does not change the time.
+    `dtype` is that of activations and weights; int8 is statically quantised.
     """
 
     op: Operator
@@ -63,6 +67,7 @@ class Layer:
     stride: int = 1
     activation: Activation = "none"
     offset: int = 0
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         if self.op not in OPERATORS:
@@ -80,6 +85,8 @@ class Layer:
             )
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {self.activation!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"unknown dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         if self.activation != "none" and self.op not in FUSES_ACTIVATION:
             raise ValueError(f"{self.op} cannot carry a fused {self.activation}")
 
@@ -88,7 +95,9 @@ class Layer:
         """The key of a lookup table, e.g. `conv_2d 16x16x24>16x16x72 k1 s1 relu float32`."""
         shapes = "+".join(shape_text(shape) for shape in self.inputs)
         window = f" k{self.kernel} s{self.stride}" if self.op in _WINDOWED else ""
-        return f"{self.op} {shapes}>{shape_text(self.output)}{window} {self.activation} float32"
+        return (
+            f"{self.op} {shapes}>{shape_text(self.output)}{window} {self.activation} {self.dtype}"
+        )
 
     @property
     def macs(self) -> int:
@@ -122,7 +131,19 @@ class Layer:
     def bytes_moved(self) -> int:
         """Activations read and written plus parameters read, each once."""
         elements = sum(math.prod(shape) for shape in (*self.inputs, self.output))
-        return (elements + self.parameters) * BYTES_PER_ELEMENT
+        return elements * BYTES_PER_ELEMENT[self.dtype] + self.parameter_bytes
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of weights and biases; those beside int8 weights are int32."""
+        if not self.weight_shapes:
+            return 0
+        kernel, bias = (math.prod(shape) for shape in self.weight_shapes)
+        return kernel * BYTES_PER_ELEMENT[self.dtype] + bias * _BYTES_PER_BIAS
+
+    def as_dtype(self, dtype: Dtype) -> Layer:
+        """The same operator on values of another dtype."""
+        return self if dtype == self.dtype else replace(self, dtype=dtype)
 
 
 _WINDOWED: frozenset[Operator] = frozenset({"conv_2d", "depthwise_conv_2d", "average_pool_2d"})
@@ -158,7 +179,8 @@ class Network:
     """Nodes in the order in which they run; the last one's output is the network's.
 
     `weights` maps the number of a node to its `Weights`; without it the structure can be counted
-    and priced, and emitted with random weights.
+    and priced, and emitted with random weights. All layers have one dtype; an int8 network carries
+    no weights.
     """
 
     input_shape: Shape
@@ -168,6 +190,13 @@ class Network:
     def __post_init__(self) -> None:
         if not self.nodes:
             raise ValueError("a network needs at least one layer")
+        if len({node.layer.dtype for node in self.nodes}) > 1:
+            raise ValueError("the layers of a network have one dtype; use Network.as_dtype")
+        if self.weights and self.dtype != "float32":
+            raise ValueError(
+                f"an {self.dtype} network cannot carry trained weights, since they are not "
+                "quantised here: emit it as float32 and quantise the file"
+            )
         shapes = [self.input_shape]
         for number, node in enumerate(self.nodes):
             if any(not 0 <= tensor <= number for tensor in node.inputs):
@@ -189,6 +218,11 @@ class Network:
         return tuple(node.layer for node in self.nodes)
 
     @property
+    def dtype(self) -> Dtype:
+        """The dtype of all layers."""
+        return self.nodes[0].layer.dtype
+
+    @property
     def output_shape(self) -> Shape:
         """The shape of the last node's output."""
         return self.nodes[-1].layer.output
@@ -202,6 +236,11 @@ class Network:
     def parameters(self) -> int:
         """Weights and biases of all layers, batch normalisation folded."""
         return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of the weights and biases of all layers."""
+        return sum(layer.parameter_bytes for layer in self.layers)
 
     @property
     def peak_memory(self) -> int:
@@ -219,11 +258,21 @@ class Network:
             alive[number + 1] = sizes[number + 1]
             peak = max(peak, sum(alive.values()))
             alive = {t: size for t, size in alive.items() if last_use.get(t, -1) > number}
-        return peak * BYTES_PER_ELEMENT
+        return peak * BYTES_PER_ELEMENT[self.dtype]
 
     def with_weights(self, weights: Mapping[int, Weights]) -> Network:
         """The same structure carrying trained weights."""
         return replace(self, weights=dict(weights))
+
+    def as_dtype(self, dtype: Dtype) -> Network:
+        """The same structure on values of another dtype.
+
+        Raises ValueError where trained weights would have to be quantised.
+        """
+        if dtype == self.dtype:
+            return self
+        nodes = tuple(replace(node, layer=node.layer.as_dtype(dtype)) for node in self.nodes)
+        return replace(self, nodes=nodes)
 
 
 class NetworkBuilder:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..devices.errors import InputError
 from .description import describe_layer, describe_network, network_key
-from .layers import Layer, Network
+from .layers import Dtype, Layer, Network
 from .selection import Usage, ends
 from .store import Entry
 from .table import LookupTable
@@ -28,7 +28,7 @@ class TablePlan:
     At most `operators` of the layers are measured, the others interpolated (None: all are
     measured); `usage` says how often each occurs, which decides. Where a `donor` lends prices,
     exactly `chosen` are measured. Raises ValueError where a network has a layer that is not to be
-    priced.
+    priced, or dtypes are mixed.
     """
 
     layers: tuple[Layer, ...]
@@ -42,10 +42,17 @@ class TablePlan:
 
     def __post_init__(self) -> None:
         priced = {layer.signature for layer in self.layers}
+        if len({layer.dtype for layer in self.layers}) != 1:
+            raise ValueError("the layers of a table have one dtype")
         for network in (*self.calibration, *self.validation):
             for layer in network.layers:
                 if layer.signature not in priced:
                     raise ValueError(f"a network needs {layer.signature!r}, which is not planned")
+
+    @property
+    def dtype(self) -> Dtype:
+        """The dtype of all layers and networks."""
+        return self.layers[0].dtype
 
     @cached_property
     def first(self) -> tuple[Layer, ...]:

@@ -107,6 +107,7 @@ def profile_model(
                 replace(schedule, runs=runs),
                 threads=threads,
                 runtime=runtime,
+                dtype=model.dtype,
                 report=report,
             )
             if precision is None or _enough(store, _profile(store).measurement, precision):
@@ -121,6 +122,7 @@ def profile_model(
                 sustained,
                 threads=threads,
                 runtime=runtime,
+                dtype=model.dtype,
                 report=report,
             )
         return _profile(store)
@@ -200,6 +202,7 @@ def _read_model(content: Mapping[str, Any]) -> ModelInfo:
             tuple(tuple(shape) for shape in o["inputs"]),
             tuple(tuple(shape) for shape in o["outputs"]),
             int(o["parameters"]),
+            str(o.get("dtype", "float32")),  # older files do not say
         )
         for o in content["operators"]
     )

@@ -34,13 +34,14 @@ class OperatorInfo:
     """An operator of a model that is not ours: its name and the shapes that go in and come out.
 
     Constant inputs (weights) are not listed in `inputs`; their elements are counted in
-    `parameters`.
+    `parameters`. `dtype` is that of the first output.
     """
 
     name: str
     inputs: tuple[tuple[int, ...], ...]
     outputs: tuple[tuple[int, ...], ...]
     parameters: int
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class ModelInfo:
     def operator_counts(self) -> dict[str, int]:
         """How often each operator occurs, most frequent first."""
         return dict(Counter(operator.name for operator in self.operators).most_common())
+
+    @property
+    def dtype(self) -> str:
+        """The dtype that most operators write; float32 where there are none."""
+        counts = Counter(operator.dtype for operator in self.operators)
+        return max(counts, key=counts.__getitem__, default="float32")
 
     @property
     def parameters(self) -> int:
@@ -209,6 +216,7 @@ def _inspect(data: bytes) -> ModelInfo:
                 tuple(shapes[number] for number in inputs if not constant[number]),
                 tuple(shapes[number] for number in outputs),
                 sum(math.prod(shapes[number]) for number in inputs if constant[number]),
+                _dtype(tensors[outputs[0]]) if outputs else "float32",
             )
         )
 

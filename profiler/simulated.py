@@ -23,6 +23,8 @@ from .worker import LitertModel, LitertRuntime, Worker, read_request
 SECONDS_PER_MAC = 1 / 8e9
 SECONDS_PER_BYTE = 1 / 6e9
 SECONDS_PER_OPERATOR = 0.8e-6
+INT8_SPEEDUP = 3.0  # of the arithmetic
+SECONDS_PER_INT8_HARD_SWISH = 5e-9  # an element; as in LiteRT, outside of the fast kernels
 CHANNEL_STEP = 8  # kernels work on vectors: a width of 9 costs as much as one of 16
 FREQUENCY = 1.5e9  # Hz, of the simulated core
 TICK = 2.0**-36  # seconds; whole ticks add up exactly, so no value depends on when it was taken
@@ -45,7 +47,13 @@ def _operator_seconds(operator: OperatorInfo) -> float:
     elif operator.name == "depthwise_conv_2d":
         macs = 3.0 * operator.parameters * math.prod(output[:-1])  # reuses little
     arithmetic = macs * staircase * SECONDS_PER_MAC
-    memory = 4 * (elements + operator.parameters) * SECONDS_PER_BYTE
+    size = 4
+    if operator.dtype == "int8":
+        size = 1
+        arithmetic /= INT8_SPEEDUP
+        if operator.name == "hard_swish":
+            arithmetic = math.prod(output) * SECONDS_PER_INT8_HARD_SWISH
+    memory = size * (elements + operator.parameters) * SECONDS_PER_BYTE
     return SECONDS_PER_OPERATOR + max(arithmetic, memory)
 
 

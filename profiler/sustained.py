@@ -104,6 +104,7 @@ def measure_sustained(
     *,
     threads: int,
     runtime: str,
+    dtype: str,
     report: Report,
 ) -> None:
     """Run one model for so long without a pause, and commit every window.
@@ -116,7 +117,7 @@ def measure_sustained(
         return
     with WorkerSession(device, threads=threads, runtime=runtime) as session:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session))
+        number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
         for _ in session.load([Model(key, source.emit)]):
             pass
         begin: float | None = None

@@ -10,7 +10,7 @@ between measured ones are interpolated and flagged, others are refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from .calibration import BAR, NORMAL, Calibration, Validation, predict
 from .description import read_layer, read_network
 from .fragments import ROLE, PricedFragment, PriceList, read_fragment
 from .interpolation import Scales
-from .layers import Layer, Network
+from .layers import DTYPES, Dtype, Layer, Network
 from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
@@ -152,6 +152,8 @@ class LookupTable:
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
+            if provenance.get("dtype", "float32") not in DTYPES:
+                raise ValueError(f"the dtype {provenance['dtype']!r}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _damaged(path, error) from error
         return cls(
@@ -180,9 +182,9 @@ class LookupTable:
         return len(self.operators) + len(self.networks)
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
-        """Which layers the table cannot price, each signature once."""
+        """Which layers the table cannot price, each signature once, in the table's dtype."""
         found: dict[str, Layer] = {}
-        for layer in layers:
+        for layer in map(self._own, layers):
             try:
                 self.times.alone(layer)
             except MissingEntry:
@@ -194,10 +196,28 @@ class LookupTable:
         """Seconds that a network costs beyond its layers."""
         return self.calibration.constant
 
+    @property
+    def dtype(self) -> Dtype:
+        """The dtype of all operators; tables that do not say are older and float32."""
+        found: Dtype = self.provenance.get("dtype", "float32")
+        return found
+
+    def form_of(self, network: Network) -> Network:
+        """The network as the table prices it: of an int8 table, the int8 form of a float network,
+        without weights. So a space, which is written down in float, is searched unchanged."""
+        if network.dtype == self.dtype or network.dtype != "float32":
+            return network
+        return replace(network, weights=None).as_dtype(self.dtype)
+
+    def _own(self, layer: Layer) -> Layer:
+        """The same for one layer. An int8 layer is never priced as float."""
+        return layer.as_dtype(self.dtype) if layer.dtype == "float32" else layer
+
     def alone(self, layer: Layer) -> Alone:
-        """What a layer takes on its own, measured or interpolated. Raises `MissingEntry`."""
+        """What a layer takes on its own, measured or interpolated; of an int8 table, what its int8
+        form takes. Raises `MissingEntry`."""
         try:
-            return self.times.alone(layer)
+            return self.times.alone(self._own(layer))
         except MissingEntry as error:
             raise MissingEntry(
                 f"{self.path} has {error}. It was built for "
@@ -206,8 +226,9 @@ class LookupTable:
             ) from None
 
     def price(self, layer: Layer) -> float:
-        """Seconds that a layer adds to a network. Raises `MissingEntry`."""
-        return self.calibration.price(layer, self.alone(layer).seconds)
+        """Seconds that a layer adds to a network; of an int8 table, its int8 form. Raises
+        `MissingEntry`."""
+        return self.calibration.price(self._own(layer), self.alone(layer).seconds)
 
     def price_layers(self, layers: Sequence[Layer]) -> float:
         """Seconds that layers in a row add to a network. Raises `MissingEntry`.
@@ -219,7 +240,7 @@ class LookupTable:
 
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
-        fragments, rest = self._price_list.split(network.layers)
+        fragments, rest = self._price_list.split(self.form_of(network).layers)
         whole = [Alone(seconds, UNKNOWN_DEVIATION) for seconds in fragments]
         priced = predict(rest, self.alone, self.calibration, whole)
         stretch = self.validation.stretch if self.validation else NORMAL

@@ -13,39 +13,43 @@ from .layers import Activation, Operator
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-FLOAT32, INT32 = 0, 2  # TensorType
+FLOAT32, INT8 = 0, 9  # TensorType
 PADDING_SAME, PADDING_VALID = 0, 1
 ACTIVATION_CODE: dict[Activation, int] = {"none": 0, "relu": 1, "relu6": 3}
 
 
 @dataclass(frozen=True)
 class OperatorFormat:
-    """How an operator is spelled: its code, its options table (0: none) and its version."""
+    """How an operator is spelled: its code, its options table (0: none) and its version, which
+    is another one for int8."""
 
     code: int
     options: int
     option_fields: int = 0
     version: int = 1
+    int8_version: int = 2
 
 
 OPERATOR_FORMAT: dict[Operator, OperatorFormat] = {
     "add": OperatorFormat(0, 11, 2),
     "average_pool_2d": OperatorFormat(1, 5, 6),
     "concatenation": OperatorFormat(2, 10, 2),
-    "conv_2d": OperatorFormat(3, 1, 6),
-    "depthwise_conv_2d": OperatorFormat(4, 2, 7),
-    "fully_connected": OperatorFormat(9, 8, 4),
+    "conv_2d": OperatorFormat(3, 1, 6, int8_version=3),
+    "depthwise_conv_2d": OperatorFormat(4, 2, 7, int8_version=3),
+    "fully_connected": OperatorFormat(9, 8, 4, int8_version=4),
     "logistic": OperatorFormat(14, 0),
     "mul": OperatorFormat(18, 21, 1),
     "relu": OperatorFormat(19, 0),
     "relu6": OperatorFormat(21, 0),
-    "reshape": OperatorFormat(22, 17, 1),
-    "resize_bilinear": OperatorFormat(23, 15, 4, version=3),  # 3: half-pixel centres
+    "reshape": OperatorFormat(22, 17, 1, int8_version=1),
+    "resize_bilinear": OperatorFormat(
+        23, 15, 4, version=3, int8_version=3
+    ),  # 3: half-pixel centres
     "softmax": OperatorFormat(25, 9, 1),
     "pad": OperatorFormat(34, 22),
     "mean": OperatorFormat(40, 27, 1),
     "slice": OperatorFormat(65, 50),
-    "hard_swish": OperatorFormat(117, 91),
+    "hard_swish": OperatorFormat(117, 91, int8_version=1),
 }
 
 # All of the schema's operators up to 2.3, for naming those of a model that we did not write.

@@ -54,7 +54,7 @@ class TiedMeasurement:
 def check_conditions(table: LookupTable, device: Device, *, runtime: str = "auto") -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
     with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
-        require_conditions(table.conditions, device, session)
+        require_conditions(table.conditions, device, session, table.dtype)
 
 
 def threads_of(table: LookupTable) -> int:
@@ -75,10 +75,13 @@ def measure_tied(
 ) -> dict[str, TiedMeasurement]:
     """Measure networks, with their weights where they have some, interleaved with anchors.
 
+    With an int8 table, their int8 forms with random weights are measured.
+
     `path` keeps the samples, so that an interrupted measurement goes on. Raises
     `ConditionsChanged` where the board is not in the state in which the table was measured,
     `MeasurementError` where the table has no anchors, `MissingEntry` where it lacks a price.
     """
+    networks = {name: table.form_of(network) for name, network in networks.items()}
     predicted = {name: table.latency(network) for name, network in networks.items()}
     models: dict[str, tuple[Entry, Source]] = {}
     for name, network in networks.items():
@@ -157,6 +160,7 @@ def measure_with_anchors(
             schedule,
             threads=threads_of(table),
             runtime=runtime,
+            dtype=table.dtype,
             required=table.conditions,
             stage=stage,
             report=report,

@@ -152,7 +152,7 @@ def verify_table(
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
     with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
-        differences = mismatch(table.conditions, conditions_of(device, session))
+        differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
         return Verification(table, tuple(differences), None)
     held_out = {

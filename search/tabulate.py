@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..profiler.layers import Layer, Network, NetworkBuilder, Shape
+from ..profiler.layers import Dtype, Layer, Network, NetworkBuilder, Shape
 from ..profiler.plan import OPERATORS, TablePlan
 from ..profiler.selection import Usage
 from .space import Architecture, Choice, SearchSpace, Stage
@@ -25,28 +25,33 @@ def plan_table(
     validation: int = 60,
     operators: int | None = OPERATORS,
     seed: int = 0,
+    dtype: Dtype = "float32",
 ) -> TablePlan:
     """What a table of `space` has to price: all signatures, and random networks to calibrate with
     and to judge by (disjoint). The same seed gives the same plan.
 
-    `options` are what the space was opened with besides its name, remembered in the table. At most
-    `operators` signatures are measured, the others interpolated (None: all are measured).
+    `options` are what the space was opened with besides its name, remembered in the table; `dtype`
+    is that of all layers and networks. At most `operators` signatures are measured, the others
+    interpolated (None: all are measured).
     """
     rng = np.random.default_rng(seed)
     networks = _different_networks(space, calibration + validation, rng)
     layers = signatures(space, rng, [space.full, space.smallest])
     return TablePlan(
-        tuple(layers.values()),
-        tuple(networks[:calibration]),
-        tuple(networks[calibration:]),
+        tuple(layer.as_dtype(dtype) for layer in layers.values()),
+        tuple(network.as_dtype(dtype) for network in networks[:calibration]),
+        tuple(network.as_dtype(dtype) for network in networks[calibration:]),
         {
             "space": space.name,
             "options": dict(options or {}),
             "coordinates": len(space.coordinates),
             "seed": seed,
+            "dtype": dtype,
         },
         operators,
-        Usage.of([space.network(space.random(rng)) for _ in range(SAMPLED_NETWORKS)]),
+        Usage.of(
+            [space.network(space.random(rng)).as_dtype(dtype) for _ in range(SAMPLED_NETWORKS)]
+        ),
     )
 
 

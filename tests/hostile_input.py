@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,10 +24,11 @@ from boardfit.devices.base import Channel, Device
 from boardfit.devices.conditions import describe
 from boardfit.devices.errors import BoardfitError
 from boardfit.devices.fake import FakeTransport, ProgramExit
-from boardfit.profiler.build import TablePlan, build_table
+from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.profile_model import open_profile, profile_model
 from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.run_litert import WORKER_FILE, Model, WorkerSession
@@ -207,8 +209,8 @@ def table_file(rng: random.Random, folder: Path) -> None:
 
 def _read_table(path: Path) -> None:
     table = LookupTable.open(path)
-    for row in table.frame().itertuples():
-        assert 0 <= row.seconds < math.inf, row
+    seconds = table.frame()["seconds"].to_numpy(float)
+    assert ((seconds >= 0) & (seconds < math.inf)).all()
     for _, network, runs in table.networks.values():
         assert (runs > 0).all()
         with contextlib.suppress(BoardfitError):
@@ -300,7 +302,7 @@ def spoilt_board(rng: random.Random, share: float) -> Device:
 def worker_lines(rng: random.Random, folder: Path) -> None:
     """Talk to a worker that answers otherwise than it should."""
     keys = [f"m{i}" for i in range(len(MODELS))]
-    models = [Model(key, lambda data=data: data) for key, data in zip(keys, MODELS, strict=True)]
+    models = [Model(key, partial(bytes, data)) for key, data in zip(keys, MODELS, strict=True)]
     with WorkerSession(spoilt_board(rng, rng.choice([0.1, 0.3]))) as session:
         assert list(session.load(models)) == keys
         for _ in range(2):

@@ -29,6 +29,7 @@ COMMANDS = [
     ["table", "export"],
     ["table", "import"],
     ["samples"],
+    ["table", "compare-dtypes"],
     ["search"],
     ["report"],
     ["quickstart"],
