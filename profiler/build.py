@@ -14,11 +14,12 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import TableFileError
 from .calibration import Calibration, Validation, fit
-from .campaign import MEMORY_CAP, Source, run_campaign
+from .campaign import MEMORY_CAP, run_campaign
 from .description import describe_layer, describe_network, network_key, read_layer, read_network
 from .emit_tflite import emit, emit_layer
 from .layers import BYTES_PER_ELEMENT, Layer, Network
 from .measurement import Measurement
+from .one_run import Source
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry, Store

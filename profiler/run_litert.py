@@ -20,7 +20,7 @@ import numpy as np
 
 from ..devices.base import Channel, Device
 from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError, WorkerLost
-from .compact import compact
+from .compact import Piece, compact
 from .layers import FloatArray
 from .worker import PROTOCOL
 
@@ -33,10 +33,11 @@ ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board secon
 @dataclass(frozen=True)
 class Model:
     """A TFLite model under the name that its samples are recorded by; `emit` gives its bytes,
-    which are only needed while it is sent."""
+    which are only needed while it is sent, or not at all where its `pieces` are known."""
 
     key: str
     emit: Callable[[], bytes]
+    pieces: Sequence[Piece] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,14 @@ class Round:
 class WorkerSession:
     """A fresh worker process on a board; a context manager that ends it.
 
-    `hello` is what it said about itself (runtime, version, threads, core). Raises `WorkerError`
+    `hello` is what it said about itself (runtime, version, threads, core), `loaded` are the keys
+    of the models that it holds. Raises `WorkerError`
     where it cannot start.
     """
 
     def __init__(self, device: Device, *, threads: int = 1, runtime: str = "auto") -> None:
         self._device = device
-        self._loaded: set[str] = set()
+        self.loaded: set[str] = set()
         self._broken = False  # no answer can be expected any more
         self._channel = self._start(threads, runtime)
         try:
@@ -113,10 +115,11 @@ class WorkerSession:
         sent: deque[str] = deque()
         try:
             for model in models:
-                if model.key in self._loaded or model.key in sent:
+                if model.key in self.loaded or model.key in sent:
                     yield model.key
                     continue
-                request = {"do": "load", "model": model.key, "data": compact(model.emit())}
+                pieces = model.pieces or compact(model.emit())
+                request = {"do": "load", "model": model.key, "data": pieces}
                 sent.append(model.key)
                 # Where it has ended, its last answers say of which model.
                 with contextlib.suppress(DeviceLost):
@@ -150,15 +153,15 @@ class WorkerSession:
                 out_of_memory=True,
             )
         self._expect(answer, "loaded", f"cannot load {key}")
-        self._loaded.add(key)
+        self.loaded.add(key)
         return key
 
     def unload(self) -> None:
         """Free all models, to stay within the board's memory."""
-        if self._loaded:
+        if self.loaded:
             self._send({"do": "unload"})
             self._expect(self._answer(), "unloaded", "cannot unload")
-            self._loaded.clear()
+            self.loaded.clear()
 
     def measure(
         self,

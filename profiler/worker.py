@@ -56,7 +56,7 @@ def _pool() -> NDArray[np.float32]:
 
     Bits are mixed by steps that lose none, so that it is the same with any version of NumPy.
     """
-    bits = np.arange(POOL, dtype=np.uint32)
+    bits: NDArray[Any] = np.arange(POOL, dtype=np.uint32)
     for shift, factor in ((7, 0x9E3B), (9, 0x6A2D), (8, 0x352D)):
         bits ^= bits >> shift
         bits = (bits * factor) & (POOL - 1)
@@ -66,6 +66,7 @@ def _pool() -> NDArray[np.float32]:
 
 
 _NUMBERS = np.concatenate([_pool()] * 2)
+_INPUTS = np.abs(_NUMBERS[:POOL]) * np.float32(0.5)  # between 0.5 and 1
 
 
 def drawn(exponent: int, start: int, count: int) -> NDArray[np.float32]:
@@ -94,9 +95,9 @@ class LitertModel:
         for tensor in self._inputs:
             dtype, shape = np.dtype(tensor["dtype"]), tuple(tensor["shape"])
             if dtype.kind == "f":
-                values = np.abs(drawn(-1, 0, int(np.prod(shape)))).astype(dtype).reshape(shape)
+                values = np.resize(_INPUTS, shape).astype(dtype, copy=False)
             elif dtype.kind in "iu":
-                values = (drawn(0, 0, int(np.prod(shape))) > 0).astype(dtype).reshape(shape)
+                values = (np.resize(_INPUTS, shape) > 0.75).astype(dtype)
             else:
                 values = np.zeros(shape, dtype)
             self._interpreter.set_tensor(tensor["index"], values)

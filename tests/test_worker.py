@@ -71,7 +71,7 @@ def ask(channel: Channel, request: object, answers: int = 1) -> list[dict[str, A
     return [json.loads(channel.receive(timeout=30)) for _ in range(answers)]
 
 
-def load_request(key: str, data: bytes) -> dict[str, str]:
+def load_request(key: str, data: bytes) -> dict[str, Any]:
     return {"do": "load", "model": key, "data": [base64.b64encode(data).decode()]}
 
 
