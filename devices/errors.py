@@ -17,6 +17,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   └── CommandFailed             a command on the board ended with an error
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
+│   │   └── WorkerLost                it ended while it loaded a model, or does not answer
 │   ├── ConditionsChanged         values under different conditions would be mixed
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
@@ -90,7 +91,14 @@ class DeviceAmbiguous(DeviceError):
 
 
 class DeviceLost(DeviceError):
-    """The link broke, or the process on the board ended."""
+    """The link broke, or the process on the board ended.
+
+    `killed`: it was ended by SIGKILL, as the system does when memory runs out.
+    """
+
+    def __init__(self, message: str, *, killed: bool = False) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 class DeviceTimeout(DeviceError):
@@ -109,6 +117,17 @@ class MeasurementError(BoardfitError):
 
 class WorkerError(MeasurementError):
     """The worker on the board broke its protocol, or could not load or run a model."""
+
+
+class WorkerLost(WorkerError):
+    """The worker ended while it loaded a model, or does not answer; another one can be started.
+
+    `out_of_memory`: it was killed, or said that the board's memory is full.
+    """
+
+    def __init__(self, message: str, *, out_of_memory: bool = False) -> None:
+        super().__init__(message)
+        self.out_of_memory = out_of_memory
 
 
 class ConditionsChanged(MeasurementError):

@@ -146,6 +146,7 @@ class LocalChannel:
         self._process = Process(argv, stdin=subprocess.PIPE, stderr_kept=_STDERR_KEPT)
         self._searched = 0  # bytes at the front of stdout that are known to hold no newline
         self._ended: str | None = None  # why no more can be sent
+        self._killed = False
 
     @property
     def ended(self) -> bool:
@@ -161,7 +162,7 @@ class LocalChannel:
         if b"\n" in line:
             raise ValueError("a line cannot hold a newline")
         if self._ended is not None:
-            raise DeviceLost(self._ended)
+            raise DeviceLost(self._ended, killed=self._killed)
         rest = memoryview(line + b"\n")
         deadline = time.monotonic() + _STALLED_AFTER
         while rest:
@@ -193,7 +194,7 @@ class LocalChannel:
             if line is not None:
                 return line
             if self._ended is not None:
-                raise DeviceLost(self._ended)
+                raise DeviceLost(self._ended, killed=self._killed)
             if not self._process.can_still_write:
                 raise self._lost()
             if expired:
@@ -243,7 +244,8 @@ class LocalChannel:
         words = self._process.stderr.decode(errors="replace").strip()[-1000:]
         ending = f"; its last words: {words}" if words else "; it left no words on stderr"
         self._ended = f"{self._name} {fate(code)}{ending}"
-        return DeviceLost(self._ended)
+        self._killed = code == -signal.SIGKILL
+        return DeviceLost(self._ended, killed=self._killed)
 
 
 def _took_longer(argv: Sequence[str], timeout: float) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from .layers import FloatArray, Layer, Network, Shape, Weights
 from .quantization import Quantization, Step, quantize_activations, quantize_weights
 from .tflite_format import ACTIVATION_CODE, OPERATOR_FORMAT, PADDING_SAME, PADDING_VALID
+from .worker import POOL, drawn
 from .write_tflite import Field, ModelWriter
 
 
@@ -79,20 +80,21 @@ def _emit(
 
 
 def random_weights(layer: Layer, rng: np.random.Generator) -> Weights:
-    """Weights that keep activations near one, so that no run meets denormal numbers."""
+    """Weights that keep activations near one, so that no run meets denormal numbers.
+
+    They are numbers that a worker can draw itself (`worker.drawn`); `rng` chooses which.
+    """
     kernel_shape, bias_shape = layer.weight_shapes
     fan_in = math.prod(kernel_shape) // (1 if layer.op == "depthwise_conv_2d" else kernel_shape[0])
     if layer.op == "depthwise_conv_2d":
         fan_in = layer.kernel**2
-    bound = math.sqrt(6.0 / fan_in)
 
-    def uniform(shape: Shape, limit: float) -> FloatArray:
-        values = rng.random(shape, dtype=np.float32)
-        values -= np.float32(0.5)
-        values *= np.float32(2 * limit)
-        return values
+    def random(shape: Shape, deviation: float) -> FloatArray:
+        # The drawn numbers' root mean square is 1.53 times two to the exponent.
+        exponent = round(math.log2(deviation / 1.53))
+        return drawn(exponent, int(rng.integers(POOL)), math.prod(shape)).reshape(shape)
 
-    return Weights(uniform(kernel_shape, bound), uniform(bias_shape, 0.1))
+    return Weights(random(kernel_shape, math.sqrt(2.0 / fan_in)), random(bias_shape, 0.06))
 
 
 def _integers(layer: Layer) -> list[object]:

@@ -12,9 +12,10 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import TableFileError
 from .build import begin_or_continue, measurement
-from .campaign import Source, run_campaign
+from .campaign import run_campaign
 from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
+from .one_run import Source
 from .progress import Report, silent
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, inspect, read_model_file
 from .schedule import Schedule

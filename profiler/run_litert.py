@@ -7,8 +7,10 @@ else) ends in one named error that says what to do next.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,23 +19,26 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Channel, Device
-from ..devices.errors import DeviceLost, DeviceTimeout, WorkerError
+from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError, WorkerLost
+from .compact import Piece, compact
 from .layers import FloatArray
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
 _LARGEST = 1e300  # of any number that a worker may say
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
+LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 
 
 @dataclass(frozen=True)
 class Model:
     """A TFLite model under the name that its samples are recorded by; `emit` gives its bytes,
-    which are only needed while it is sent."""
+    which are only needed while it is sent, or not at all where its `pieces` are known."""
 
     key: str
     emit: Callable[[], bytes]
+    pieces: Sequence[Piece] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,15 @@ class Round:
 class WorkerSession:
     """A fresh worker process on a board; a context manager that ends it.
 
-    `hello` is what it said about itself (runtime, version, threads, core). Raises `WorkerError`
+    `hello` is what it said about itself (runtime, version, threads, core), `loaded` are the keys
+    of the models that it holds. Raises `WorkerError`
     where it cannot start.
     """
 
     def __init__(self, device: Device, *, threads: int = 1, runtime: str = "auto") -> None:
         self._device = device
-        self._loaded: set[str] = set()
+        self.loaded: set[str] = set()
+        self._broken = False  # no answer can be expected any more
         self._channel = self._start(threads, runtime)
         try:
             self.hello = self._answer()
@@ -112,31 +119,59 @@ class WorkerSession:
     def load(self, models: Iterable[Model]) -> Iterator[str]:
         """Load the models that are not loaded yet; yield the key of each as it is ready.
 
-        Raises `WorkerError` with the runtime's own words where it refuses a model, also where it
-        dies of it.
+        The next ones are written and sent while the worker builds one. Raises `WorkerError` with
+        the runtime's own words where it refuses a model, and `WorkerLost` where it dies of it.
         """
-        for model in models:
-            if model.key not in self._loaded:
-                data = base64.b64encode(model.emit()).decode("ascii")
-                self._send({"do": "load", "model": model.key, "data": data})
-                try:
-                    answer = self._answer()
-                except DeviceLost as error:
-                    raise WorkerError(
-                        f"the runtime on {self._device.name} ended while it loaded {model.key} "
-                        f"({error}); the model may be damaged, or need operators that this "
-                        "runtime does not have"
-                    ) from error
-                self._expect(answer, "loaded", f"cannot load {model.key}")
-                self._loaded.add(model.key)
-            yield model.key
+        sent: deque[str] = deque()
+        try:
+            for model in models:
+                if model.key in self.loaded or model.key in sent:
+                    yield model.key
+                    continue
+                pieces = model.pieces or compact(model.emit())
+                request = {"do": "load", "model": model.key, "data": pieces}
+                sent.append(model.key)
+                # Where it has ended, its last answers say of which model.
+                with contextlib.suppress(DeviceLost):
+                    self._send(request)
+                if len(sent) > LOAD_AHEAD:
+                    yield self._loaded_one(sent)
+            while sent:
+                yield self._loaded_one(sent)
+        finally:
+            # Whoever stops early, or meets a model that is refused, finds no answers of others.
+            while sent and not self._broken:
+                with contextlib.suppress(WorkerError, DeviceError):
+                    self._loaded_one(sent)
+
+    def _loaded_one(self, sent: deque[str]) -> str:
+        """Wait for the first of the models that were sent, and take it off the list."""
+        key = sent.popleft()
+        try:
+            answer = self._answer()
+        except DeviceLost as error:
+            raise WorkerLost(
+                f"the runtime on {self._device.name} ended while it loaded {key} ({error}); the "
+                "model may be damaged, or need operators that this runtime does not have, or the "
+                "board's memory may be full",
+                out_of_memory=error.killed,
+            ) from error
+        if str(answer.get("error")).startswith("MemoryError"):
+            raise WorkerLost(
+                f"the memory of {self._device.name} is full: {key} does not fit; end other work "
+                "on the board and run the same command again",
+                out_of_memory=True,
+            )
+        self._expect(answer, "loaded", f"cannot load {key}")
+        self.loaded.add(key)
+        return key
 
     def unload(self) -> None:
         """Free all models, to stay within the board's memory."""
-        if self._loaded:
+        if self.loaded:
             self._send({"do": "unload"})
             self._expect(self._answer(), "unloaded", "cannot unload")
-            self._loaded.clear()
+            self.loaded.clear()
 
     def measure(
         self,
@@ -151,26 +186,41 @@ class WorkerSession:
         `visits` are pairs of key and repeats (inferences a sample). The worker interleaves, times
         and streams; `number` names the round.
         """
-        self._send(
-            {
-                "do": "measure",
-                "round": number,
-                "warmup": warmup,
-                "samples": samples,
-                "visits": [list(visit) for visit in visits],
-            }
-        )
-        for key, repeats in visits:
+        yield from self.measure_rounds([(number, visits)], warmup=warmup, samples=samples)
+
+    def measure_rounds(
+        self,
+        rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+        *,
+        warmup: int = 1,
+        samples: int = 2,
+    ) -> Iterator[Visit | Round]:
+        """Several rounds (number and visits of each) as `measure` does one.
+
+        The next one is sent while the worker is busy with one, so that it never waits for us.
+        """
+
+        def send(round_number: int, visits: Sequence[tuple[str, int]]) -> None:
+            request = {"do": "measure", "round": round_number, "warmup": warmup}
+            self._send({**request, "samples": samples, "visits": [list(v) for v in visits]})
+
+        for place, (_, visits) in enumerate(rounds):
+            if place == 0:
+                send(*rounds[0])
+            if place + 1 < len(rounds):
+                with contextlib.suppress(DeviceLost):  # met again where its answer is awaited
+                    send(*rounds[place + 1])
+            for key, repeats in visits:
+                answer = self._answer()
+                self._expect(answer, "visit", f"cannot measure {key}")
+                yield self._visit(answer, key, repeats, warmup, samples)
             answer = self._answer()
-            self._expect(answer, "visit", f"cannot measure {key}")
-            yield self._visit(answer, key, repeats, warmup, samples)
-        answer = self._answer()
-        self._expect(answer, "done", "cannot finish the round")
-        try:
-            wall, inside = _numbers([answer["wall"], answer["inside"]])
-        except (KeyError, TypeError, ValueError):
-            raise self._foreign(json.dumps(answer)) from None
-        yield Round(wall, inside)
+            self._expect(answer, "done", "cannot finish the round")
+            try:
+                wall, inside = _numbers([answer["wall"], answer["inside"]])
+            except (KeyError, TypeError, ValueError):
+                raise self._foreign(json.dumps(answer)) from None
+            yield Round(wall, inside)
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
         """Run a loaded model on images `[n, ...]` one by one; return its outputs `[n, values]`.
@@ -212,10 +262,14 @@ class WorkerSession:
         try:
             line = self._channel.receive(timeout=ANSWER_TIMEOUT)
         except DeviceTimeout:
-            raise WorkerError(
+            self._broken = True
+            raise WorkerLost(
                 f"the worker on {self._device.name} has not answered for {ANSWER_TIMEOUT:.0f} s "
                 "and was ended; what was measured is kept: run the same command again to go on"
             ) from None
+        except DeviceError:
+            self._broken = True
+            raise
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -251,6 +305,7 @@ class WorkerSession:
         return visit
 
     def _foreign(self, line: str) -> WorkerError:
+        self._broken = True
         return WorkerError(
             f"the worker on {self._device.name} broke its protocol with the line {line[:200]!r}; "
             "what was measured is kept: run the same command again to go on"

@@ -8,8 +8,9 @@ Nothing here looks at a clock: budgets count the seconds that the board has spen
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,11 +31,11 @@ class Schedule:
     """
 
     runs: int = 3
-    minimum_rounds: int = 4
-    maximum_rounds: int = 8
+    minimum_rounds: int = 8
+    maximum_rounds: int = 16
     precision: float = 0.02
     warmup: int = 1
-    samples: int = 2
+    samples: int = 4
     sample_seconds: float = 50e-6
     warmup_seconds: float = 1.0
     warmup_visits: int = 20
@@ -55,16 +56,22 @@ class Schedule:
             raise ValueError("a pause takes 0 seconds or more")
 
 
-def settled(visits: Sequence[float], schedule: Schedule) -> bool:
+def settled(visits: Sequence[float], schedule: Schedule, slow: int = 0) -> bool:
     """Whether an entry's visits of one run (seconds) suffice.
 
-    They do when there are enough of them and the lowest is confirmed: a third of them lies within
-    `precision` of it, so that it is no freak and not the only one in the board's fast state.
+    They do when there are enough of them and the lowest is confirmed. `slow` of them met the
+    board in a slow state and are made up for by further ones.
     """
-    if len(visits) < schedule.minimum_rounds:
-        return False
     if len(visits) >= schedule.maximum_rounds:
         return True
+    return len(visits) - slow >= schedule.minimum_rounds and confirmed(visits, schedule)
+
+
+def confirmed(visits: Sequence[float], schedule: Schedule) -> bool:
+    """Whether a third of the visits lies within `precision` of the lowest, at least two.
+
+    Then it is no freak and not the only one in the board's fast state.
+    """
     lowest = min(visits)
     near = sum(value <= lowest * (1 + schedule.precision) for value in visits)
     return near >= max(2, math.ceil(len(visits) / 3))
@@ -84,11 +91,15 @@ def sample_seconds(resolution: float, schedule: Schedule) -> float:
 
 
 def next_round(
-    entries: Sequence[int], seen: Mapping[int, Mapping[int, float]], schedule: Schedule
+    entries: Sequence[int],
+    seen: Mapping[int, Mapping[int, float]],
+    schedule: Schedule,
+    slow: Mapping[int, Set[int]] = MappingProxyType({}),
 ) -> tuple[int, list[int]] | None:
     """The round of a run that is not finished, with the entries that it still has to visit.
 
-    `seen` maps entries to rounds to seconds, as far as this run has come. Round `PROBE_ROUND` is
+    `seen` maps entries to rounds to seconds, as far as this run has come, `slow` to the rounds
+    that met the board in a slow state. Round `PROBE_ROUND` is
     the first: it visits everything once to find the repeats. None when all entries are settled.
     """
     for number in range(PROBE_ROUND, schedule.maximum_rounds):
@@ -96,8 +107,9 @@ def next_round(
         for entry in entries:
             rounds = seen.get(entry, {})
             if number not in rounds:
-                earlier = [s for r, s in rounds.items() if PROBE_ROUND < r < number]
-                if not settled(earlier, schedule):
+                earlier = {r: s for r, s in rounds.items() if PROBE_ROUND < r < number}
+                disturbed = len(earlier.keys() & slow.get(entry, frozenset()))
+                if not settled([*earlier.values()], schedule, disturbed):
                     todo.append(entry)
         if todo:
             return number, todo
@@ -110,6 +122,30 @@ def visiting_order(
     """The entries of one round in random order, the same after a restart."""
     rng = np.random.default_rng([schedule.seed, run, round_number - PROBE_ROUND])
     return [entries[i] for i in rng.permutation(len(entries))]
+
+
+def random_batches(
+    entries: Sequence[int],
+    sizes: Mapping[int, int],
+    cap_bytes: int,
+    schedule: Schedule,
+    *,
+    run: int,
+) -> list[list[int]]:
+    """Split the entries of a run at random into batches that fit the memory cap each.
+
+    The same after a restart. The batches are of similar size: a small one would be visited in a
+    short time.
+    """
+    rng = np.random.default_rng([schedule.seed, run, 0, 1])  # no round's stream
+    order = [entries[i] for i in rng.permutation(len(entries))]
+    groups = batches(order, sizes, cap_bytes)
+    if len(groups) > 1:
+        whole = sum(sizes[entry] for entry in order)
+        even = whole // len(groups) + max(sizes[entry] for entry in order)
+        evenly = batches(order, sizes, min(cap_bytes, even))
+        return evenly if len(evenly) <= len(groups) else groups
+    return groups
 
 
 def batches(order: Sequence[int], sizes: Mapping[int, int], cap_bytes: int) -> list[list[int]]:

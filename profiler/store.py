@@ -283,6 +283,15 @@ class Store:
         )
         return 0.0 if row is None else float(row[0])
 
+    def visit_times(self, run: int) -> list[tuple[int, int, int, float, float]]:
+        """Each visit of a run: entry, round, session, the board's time at which it began, and the
+        seconds that it spent in inferences."""
+        return self._all(
+            "SELECT entry, round, MIN(session), MIN(at), TOTAL(seconds * repeats) FROM samples "
+            "WHERE run = :run GROUP BY entry, round ORDER BY entry, round",
+            {"run": run},
+        )
+
     def samples(self, key: str | None = None) -> list[tuple[Any, ...]]:
         """Every sample (of one entry, or of all): key, role, run, round, number, warmup, session,
         at, repeats, seconds."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from ..devices.base import Device
 from ..devices.errors import InputError
-from .campaign import Source, conditions_of
+from .campaign import conditions_of
 from .evidence import LEAST_DROP
+from .one_run import Source
 from .progress import Progress, Report
 from .run_litert import Model, Visit, WorkerSession
 from .store import Store

@@ -18,11 +18,12 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
-from .campaign import Source, require_conditions, run_campaign
+from .campaign import require_conditions, run_campaign
 from .description import describe_network, network_key
 from .emit_tflite import emit
 from .layers import Network
 from .measurement import Measurement
+from .one_run import Source
 from .progress import Report, silent
 from .run_litert import WorkerSession
 from .schedule import Schedule

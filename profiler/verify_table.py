@@ -19,10 +19,11 @@ from ..devices.conditions import mismatch
 from ..devices.errors import InputError, TableNotValid
 from .build import sources
 from .calibration import BAR, kind
-from .campaign import Source, conditions_of
+from .campaign import conditions_of
 from .changes import Ratio, common_ratio, find_changes
 from .description import describe_layer, describe_network
 from .diff_tables import OperatorChange, describe_changes
+from .one_run import Source
 from .progress import Report, silent
 from .run_litert import WorkerSession
 from .schedule import Schedule

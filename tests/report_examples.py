@@ -11,10 +11,10 @@ import numpy as np
 
 from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.build import build_table
-from boardfit.profiler.campaign import reference_network
 from boardfit.profiler.connect import fake_device
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.measurement import Interval
+from boardfit.profiler.one_run import reference_network
 from boardfit.profiler.profile_model import profile_model
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import NO_THROTTLING, Throttling

@@ -17,7 +17,12 @@ from boardfit.profiler.simulated import NO_THROTTLING, Throttling
 from boardfit.profiler.store import Store
 
 QUICK = Schedule(
-    runs=2, minimum_rounds=3, maximum_rounds=4, warmup_seconds=0.001, sample_seconds=10e-6
+    runs=2,
+    minimum_rounds=3,
+    maximum_rounds=4,
+    samples=2,
+    warmup_seconds=0.001,
+    sample_seconds=10e-6,
 )
 NO_FAULTS = Faults()
 

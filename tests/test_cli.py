@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from boardfit.profiler.campaign import reference_network
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.import_table import import_table
+from boardfit.profiler.one_run import reference_network
 from boardfit.profiler.table import LookupTable
 
 COMMANDS = [

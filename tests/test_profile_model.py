@@ -12,7 +12,6 @@ import pytest
 
 from boardfit.devices.errors import (
     ConditionsChanged,
-    DeviceLost,
     ModelFileError,
     TableFileError,
     WorkerError,
@@ -100,9 +99,9 @@ def test_a_finished_profile_is_returned_without_the_board(model: Path, tmp_path:
 
 def test_what_was_interrupted_is_partial_and_goes_on(model: Path, tmp_path: Path) -> None:
     expected = profile_model(model, board(), SCHEDULE, out=tmp_path / "whole")
-    device = board(faults=Faults(lose=frozenset({40, 150})))
+    device = board(faults=Faults(garbage=frozenset({40, 150})))
     for runs in (1, 2):
-        with pytest.raises(DeviceLost):
+        with pytest.raises(WorkerError):
             profile_model(model, device, SCHEDULE, out=tmp_path / "p")
         found = open_profile(tmp_path / "p").measurement
         assert len(np.unique(found.run)) == runs
@@ -112,9 +111,9 @@ def test_what_was_interrupted_is_partial_and_goes_on(model: Path, tmp_path: Path
 
 
 def test_another_board_does_not_go_on_with_it(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeviceLost):
+    with pytest.raises(WorkerError):
         profile_model(
-            model, board(faults=Faults(lose=frozenset({40}))), SCHEDULE, out=tmp_path / "p"
+            model, board(faults=Faults(garbage=frozenset({40}))), SCHEDULE, out=tmp_path / "p"
         )
     with pytest.raises(ConditionsChanged, match="cores: was 4, is 8"):
         profile_model(model, board(cores=8), SCHEDULE, out=tmp_path / "p")

@@ -86,14 +86,14 @@ def test_faults_at_random_lines_cost_no_sample_and_double_none(
         after = samples(path)
         expect_growth(before, after)
         before = after
-    assert met >= 6
+    assert met >= 3
     expect_equal(path, expected)
 
 
 def test_a_build_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """The second attempt measures only what is missing."""
     path = tmp_path / "t"
-    device = board(faults=Faults(lose=frozenset({300})))
+    device = board(faults=Faults(garbage=frozenset({300})))
     with pytest.raises(BoardfitError):
         build_table(path, device, small_plan(), QUICK)
     with Store.open(path) as store:
@@ -153,7 +153,7 @@ def test_a_build_that_is_killed_at_twenty_random_moments(tmp_path: Path) -> None
     path = tmp_path / "killed-0"
     while True:
         # Short enough that a table is killed many times, long enough that it comes to an end.
-        finished = Child(path).wait(rng.uniform(0, 0.35 * whole) if kills < 20 else 200)
+        finished = Child(path).wait(rng.uniform(0, 0.8 * whole) if kills < 20 else 200)
         if path.exists():
             after = samples(path)
             expect_growth(before, after)

@@ -15,8 +15,8 @@ from boardfit.profiler.schedule import (
     Schedule,
     batches,
     next_round,
+    random_batches,
     repeats,
-    sample_seconds,
     settled,
     visiting_order,
 )
@@ -148,6 +148,45 @@ def test_batches_keep_the_order_and_respect_the_cap(sizes: list[int], cap: int) 
         assert sum(sizes[entry] for entry in [*group, following[0]]) > cap
 
 
+@given(
+    st.lists(st.integers(1, 100), min_size=1, max_size=40),
+    st.integers(1, 300),
+    st.integers(0, 3),
+    st.integers(0, 2**32),
+)
+def test_random_batches_hold_each_entry_once_and_are_the_same_after_a_restart(
+    sizes: list[int], cap: int, run: int, seed: int
+) -> None:
+    entries = list(range(10, 10 + len(sizes)))
+    size = dict(zip(entries, sizes, strict=True))
+    schedule = Schedule(seed=seed)
+    groups = random_batches(entries, size, cap, schedule, run=run)
+    assert sorted(entry for group in groups for entry in group) == entries
+    for group in groups:
+        assert len(group) == 1 or sum(size[entry] for entry in group) <= cap
+    assert groups == random_batches(entries, size, cap, replace(schedule, samples=9), run=run)
+
+
+def test_random_batches_differ_between_runs_and_are_alike_in_size() -> None:
+    entries = list(range(1000))
+    sizes = dict.fromkeys(entries, 10)
+    one, two = (random_batches(entries, sizes, 3300, Schedule(), run=run) for run in (0, 1))
+    assert [set(group) for group in one] != [set(group) for group in two]
+    assert all(240 <= len(group) <= 330 for group in one)  # and no small one at the end
+
+
+def test_visits_in_slow_states_are_made_up_for_up_to_the_maximum() -> None:
+    schedule = Schedule(minimum_rounds=3, maximum_rounds=6)
+    visits = [1.0, 1.0, 1.0]
+    assert settled(visits, schedule)
+    assert not settled(visits, schedule, slow=1)
+    assert settled([*visits, 1.0], schedule, slow=1)
+    assert settled([1.0] * 6, schedule, slow=6)
+    seen = {7: {-1: 1.0, 0: 1.0, 1: 1.0, 2: 1.0}}
+    assert next_round([7], seen, schedule, {7: {2}}) == (3, [7])
+    assert next_round([7], seen, schedule, {7: {-1}}) is None  # the probe never counts
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -168,11 +207,3 @@ def test_batches_keep_the_order_and_respect_the_cap(sizes: list[int], cap: int) 
 def test_a_schedule_that_cannot_be_followed_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"or more|between 0 and 1"):
         Schedule(**wrong)
-
-
-def test_a_sample_is_long_enough_for_a_coarse_clock() -> None:
-    schedule = Schedule(sample_seconds=50e-6)
-    assert sample_seconds(50e-9, schedule) == 50e-6
-    assert sample_seconds(1e-6, schedule) == pytest.approx(500e-6)
-    with pytest.raises(ValueError, match="a pause"):
-        Schedule(pause_seconds=-1.0)

@@ -14,10 +14,10 @@ import pytest
 
 from boardfit.devices.errors import (
     ConditionsChanged,
-    DeviceLost,
     MissingEntry,
     TableFileError,
     TableNotValid,
+    WorkerError,
 )
 from boardfit.devices.fake import FakeTransport, Faults
 from boardfit.profiler.build import build_table, sources
@@ -186,9 +186,9 @@ def test_the_budget_ends_a_build_after_the_minimum_of_rounds(tmp_path: Path) -> 
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """A table whose build was interrupted in its second run."""
-    with pytest.raises(DeviceLost):
+    with pytest.raises(WorkerError):
         build_table(
-            tmp_path / "begun", board(faults=Faults(lose=frozenset({300}))), small_plan(), QUICK
+            tmp_path / "begun", board(faults=Faults(garbage=frozenset({340}))), small_plan(), QUICK
         )
     assert {row[2] for row in samples(tmp_path / "begun")} == {0, 1}
     return tmp_path / "begun"

@@ -72,8 +72,8 @@ def ask(channel: Channel, request: object, answers: int = 1) -> list[dict[str, A
     return [json.loads(channel.receive(timeout=30)) for _ in range(answers)]
 
 
-def load_request(key: str, data: bytes) -> dict[str, str]:
-    return {"do": "load", "model": key, "data": base64.b64encode(data).decode()}
+def load_request(key: str, data: bytes) -> dict[str, Any]:
+    return {"do": "load", "model": key, "data": [base64.b64encode(data).decode()]}
 
 
 def direct(model: bytes, image: FloatArray) -> FloatArray:
@@ -144,7 +144,7 @@ def test_predictions_are_those_of_the_runtime(channel: Channel) -> None:
         (b'{"do": "measure", "vis', "a line that is not JSON ("),
         (b"[" * 100_000, "a line that is not JSON ("),
         ({"do": "load"}, "KeyError: 'data'"),
-        ({"do": "load", "model": "x", "data": "%%%"}, "Error"),
+        ({"do": "load", "model": "x", "data": ["%%%"]}, "Error"),
         (load_request("x", DAMAGED), "Error: "),
         (load_request("x", b"no model"), "Error: "),
         ({"do": "predict", "model": "x", "inputs": []}, "KeyError: 'x'"),
@@ -185,7 +185,8 @@ def test_unloading_frees_all_models(channel: Channel) -> None:
 def test_conditions_are_numbers(channel: Channel) -> None:
     (answer,) = ask(channel, {"do": "conditions"})
     state = answer["conditions"]
-    assert {"at"} <= state.keys() <= {"at", "uptime", "load", "frequency", "temperature"}
+    others = {"uptime", "load", "frequency", "temperature", "resident"}
+    assert {"at"} <= state.keys() <= {"at", *others}
     assert all(isinstance(value, float) for value in answer["conditions"].values())
 
 
@@ -377,7 +378,7 @@ BROKE = "the worker on odd broke its protocol with the line .* run the same comm
         (b"\xff\xfe", BROKE),
         ([1], BROKE),
         ({"greetings": 1}, BROKE),
-        ({**HELLO, "protocol": 2}, "odd speaks protocol 2, this boardfit speaks 1; remove /boardf"),
+        ({**HELLO, "protocol": 1}, "odd speaks protocol 1, this boardfit speaks 2; remove /boardf"),
         ({"hello": "boardfit worker"}, "speaks protocol None"),
         ({"error": "no runtime", "model": None}, "cannot start on odd: no runtime"),
     ],

@@ -1,0 +1,211 @@
+"""What a measured entry costs, beside one `litert-benchmark` process for each model.
+
+Operators of `mobilenetv3-large` at 160 px. The peer ships with ai-edge-litert; it measures a few
+of the same operators in as many sessions, interleaved with ours in time, pinned to the same core.
+Its number of inferences is raised until its sessions agree as well as ours do. Also printed: the
+share of the whole time inside of inferences, how long the visits to an entry are spread, and
+(with `--memory`) that batches under a memory cap cost no accuracy.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boardfit.devices.base import Device
+from boardfit.profiler.build import begin_or_continue, sources
+from boardfit.profiler.campaign import MEMORY_CAP, Summary, run_campaign
+from boardfit.profiler.connect import connect
+from boardfit.profiler.description import describe_layer
+from boardfit.profiler.emit_tflite import emit_layer
+from boardfit.profiler.layers import Layer
+from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.store import Entry, Store
+from boardfit.profiler.table import run_values
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.tabulate import plan_table
+
+SPACE = "mobilenetv3-large"
+OURS, BATCHED = 700, 5000  # entries
+# The peer prints milliseconds with two digits, so that its precision shows only with long
+# operators: its entries a second are those of the random ones, its precision that of the long.
+RANDOM, LONG = 30, 30
+LONG_MACS = 5_000_000
+SESSIONS = 3
+INFERENCES = (10, 100, 1000)
+Values = NDArray[np.float64]
+
+
+def main() -> None:
+    plan = plan_table(open_space(SPACE, input_size=160), calibration=5, validation=5)
+    order = np.random.default_rng(1).permutation(len(plan.layers))
+    layers = [plan.layers[i] for i in order]
+    device = connect("local")
+    with tempfile.TemporaryDirectory() as folder:
+        compare(device, layers[:OURS], Path(folder))
+        if "--memory" in sys.argv:
+            compare_batches(device, layers[:BATCHED], Path(folder))
+
+
+def compare(device: Device, layers: Sequence[Layer], folder: Path) -> None:
+    """Entries a second of both, and how well their sessions agree."""
+    ours_seconds, inside = 0.0, 0.0
+    long = [number for number, layer in enumerate(layers) if layer.macs >= LONG_MACS][:LONG]
+    chosen = [*range(RANDOM), *long]
+    peer = Peer(device, [layers[number] for number in chosen], folder)
+    with store_of(layers, folder / "ours") as store:
+        for session in range(SESSIONS):
+            begin = time.monotonic()
+            # One session at a time, with the peer's between them.
+            summary = campaign(store, device, layers, Schedule(runs=session + 1))
+            ours_seconds += time.monotonic() - begin
+            inside += summary.inside_seconds
+            for count in INFERENCES:
+                peer.session(count)
+        ours = np.array(list(run_values(store, runs=SESSIONS).values()))
+        spans = np.concatenate([spans_of(store, run) for run in range(SESSIONS)])
+    rate = len(layers) / ours_seconds
+    goal = spread(ours[long])
+    print(
+        f"ours: {len(layers)} operators of {SPACE}, {SESSIONS} sessions of at least "
+        f"{Schedule().minimum_rounds} rounds: {ours_seconds:.1f} s, {rate:.1f} entries/s; "
+        f"{inside / ours_seconds:.0%} of the whole time inside of inferences; an entry's visits of "
+        f"a session are spread over {np.median(spans):.1f} s (median); between sessions "
+        f"{spread(ours):.2%}, of {len(long)} long operators {goal:.2%}"
+    )
+    equal: dict[str, int] = {}
+    for count in INFERENCES:
+        print(f"peer, {count} inferences: {peer.rate(count):.2f} entries/s", end="")
+        for name in ("min_ms", "median_ms", "avg_ms"):
+            found = spread(peer.values(count, name)[RANDOM:])
+            print(f", {name} between sessions {found:.2%}", end="")
+            if found <= goal:
+                equal.setdefault(name, count)
+        print(" (of the long operators)")
+    smallest = INFERENCES[0]
+    print(
+        f"ratio, the peer with {smallest} inferences, its smallest setting here: "
+        f"{rate / peer.rate(smallest):.1f} (aim 50)"
+    )
+    if equal:
+        name, count = min(equal.items(), key=lambda item: item[1])
+        print(
+            f"ratio at equal precision ({count} inferences, {name}): {rate / peer.rate(count):.1f}"
+        )
+    else:
+        count = INFERENCES[-1]
+        print(
+            f"ratio, the peer with {count} inferences, still less precise: "
+            f"{rate / peer.rate(count):.1f}"
+        )
+
+
+class Peer:
+    """`litert-benchmark`, one process a model, on the core that our worker uses."""
+
+    def __init__(self, device: Device, layers: Sequence[Layer], folder: Path) -> None:
+        self._program = Path(sys.executable).with_name("litert-benchmark")
+        self._core = device.core
+        self._result = folder / "peer.json"
+        self._models = []
+        for number, layer in enumerate(layers):
+            path = folder / f"{number}.tflite"
+            path.write_bytes(emit_layer(layer))  # not counted, in the peer's favour
+            self._models.append(path)
+        self._seconds: dict[int, list[float]] = {count: [] for count in INFERENCES}
+        self._found: dict[int, list[list[dict[str, float]]]] = {count: [] for count in INFERENCES}
+
+    def session(self, count: int) -> None:
+        """Measure each model once with so many inferences."""
+        pin = [] if self._core is None else ["taskset", "-c", str(self._core)]
+        found = []
+        for model in self._models:
+            argv = [*pin, str(self._program), "--model", str(model), "--num_runs", str(count)]
+            argv += ["--warmup_runs", "1", "--num_threads", "1"]
+            begin = time.monotonic()
+            subprocess.run(
+                [*argv, "--result_json", str(self._result)], check=True, capture_output=True
+            )
+            self._seconds[count].append(time.monotonic() - begin)
+            found.append(json.loads(self._result.read_text())["latency"])
+        self._found[count].append(found)
+
+    def values(self, count: int, name: str) -> Values:
+        """One statistic in milliseconds `[models, sessions]`."""
+        return np.array([[row[name] for row in rows] for rows in self._found[count]]).T
+
+    def rate(self, count: int) -> float:
+        """Entries a second, of the random ones, with as many sessions as ours."""
+        by_session = np.array(self._seconds[count]).reshape(SESSIONS, -1)[:, :RANDOM]
+        return RANDOM / float(by_session.sum())
+
+
+def spread(values: Values) -> float:
+    """The mean relative difference between two sessions `[models, sessions]`."""
+    pairs = [(i, j) for i in range(values.shape[1]) for j in range(i)]
+    return float(np.mean([np.abs(values[:, i] / values[:, j] - 1) for i, j in pairs]))
+
+
+def compare_batches(device: Device, layers: Sequence[Layer], folder: Path) -> None:
+    """The same entries in one batch, again in one batch, and in batches of a fifth."""
+    entries = entries_of(layers)
+    whole = sum(source.memory for source in sources(entries).values())
+    cap = whole // 5
+    found = []
+    for name, limit in (("one batch", whole), ("one batch again", whole), ("five batches", cap)):
+        with store_of(layers, folder / name) as store:
+            summary = campaign(store, device, layers, Schedule(), cap=limit)
+            values = np.array(list(run_values(store, runs=SESSIONS).values()))
+            spans = np.concatenate([spans_of(store, run) for run in range(SESSIONS)])
+        found.append(values.min(axis=1))
+        print(
+            f"{name}: {len(layers)} entries in {summary.wall_seconds:.0f} s, cap "
+            f"{limit / 1e6:.0f} MB, the worker took {summary.resident_bytes / 1e6:.0f} MB at most; "
+            f"{summary.share_inside:.0%} inside; visits spread over {np.median(spans):.1f} s"
+        )
+        if len(found) > 1:
+            apart = np.abs(found[-1] / found[0] - 1)
+            print(
+                f"  against the first: mean {apart.mean():.2%}, 95 % within "
+                f"{np.quantile(apart, 0.95):.2%}"
+            )
+
+
+def campaign(
+    store: Store,
+    device: Device,
+    layers: Sequence[Layer],
+    schedule: Schedule,
+    cap: int = MEMORY_CAP,
+) -> Summary:
+    return run_campaign(store, device, sources(entries_of(layers)), schedule, memory_cap=cap)
+
+
+def entries_of(layers: Sequence[Layer]) -> list[Entry]:
+    return [Entry(layer.signature, "operator", describe_layer(layer)) for layer in layers]
+
+
+def store_of(layers: Sequence[Layer], path: Path) -> Store:
+    return begin_or_continue(path, entries_of(layers), {"kind": "benchmark"})
+
+
+def spans_of(store: Store, run: int) -> Values:
+    """Seconds between the first and the last visit of a run to each entry, probes included."""
+    first: dict[int, float] = {}
+    last: dict[int, float] = {}
+    for entry, _, _, at, _ in store.visit_times(run):
+        first[entry] = min(at, first.get(entry, at))
+        last[entry] = max(at, last.get(entry, at))
+    return np.array([last[entry] - first[entry] for entry in first])
+
+
+if __name__ == "__main__":
+    main()
