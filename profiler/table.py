@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
-from .calibration import BAR, NORMAL, Calibration, Validation, predict
+from .calibration import BAR, NORMAL, Calibration, Validation, footprint, predict
 from .description import read_layer, read_network
 from .fragments import ROLE, PricedFragment, PriceList, read_fragment
 from .interpolation import Scales
@@ -238,6 +238,15 @@ class LookupTable:
         """
         return self._price_list(layers)
 
+    @property
+    def crowding(self) -> float:
+        """Seconds that a network loses for each byte of weights and each byte that it moves."""
+        return max(0.0, self.calibration.crowding)
+
+    def footprint(self, layers: Iterable[Layer]) -> tuple[float, float]:
+        """Bytes of weights and bytes moved by layers; of an int8 table, by their int8 forms."""
+        return footprint(map(self._own, layers))
+
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
         fragments, rest = self._price_list.split(self.form_of(network).layers)
@@ -390,6 +399,7 @@ def read_calibration(content: Mapping[str, Any]) -> Calibration:
         float(content["per_operator"]),
         float(content["per_cold_byte"]),
         factors,
+        float(content["crowding"]),
         float(content["residual"]),
     )
 

@@ -25,6 +25,7 @@ from .sources import Journal, Sample
 
 MILLISECONDS = 1e3  # in a second
 GRID = 40  # places along an axis of channels for which a price is drawn
+CROWDING = "crowded caches"  # what layers lose to each other, called so in a plot
 NETWORK_ITSELF = "network itself"  # what the calibration's constant is called in a plot
 
 
@@ -181,6 +182,8 @@ def time_by_kind(table: LookupTable, network: Network) -> dict[str, float]:
     totals: defaultdict[str, float] = defaultdict(float)
     for layer in network.layers:
         totals[kind(layer)] += table.price(layer) * MILLISECONDS
+    weights, moved = table.footprint(network.layers)
+    totals[CROWDING] += table.crowding * weights * moved * MILLISECONDS
     totals[NETWORK_ITSELF] += table.constant * MILLISECONDS
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
@@ -192,8 +195,10 @@ def median_network(table: LookupTable) -> Network | None:
 
 
 def references_frame(journal: Journal) -> pd.DataFrame:
-    """Each visit to the reference model in order: number, session, milliseconds."""
-    frame = pd.DataFrame(journal.references, columns=["session", "seconds"])
+    """Each visit to the reference model in order: number, session, whether the board was in a slow
+    state, milliseconds."""
+    rows = [(r.session, r.slow, r.seconds) for r in journal.references]
+    frame = pd.DataFrame(rows, columns=["session", "slow", "seconds"])
     frame["visit"] = np.arange(1, len(frame) + 1)
     frame["ms"] = frame.pop("seconds") * MILLISECONDS
     return frame

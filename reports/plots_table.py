@@ -185,6 +185,15 @@ def reference_plot(journal: Journal) -> Block:
         traces.append(
             dots(group["visit"], group["ms"] * unit.per_ms, color, size=5, hovertemplate=hover)
         )
+    slow = frame[frame["slow"].astype(bool)]
+    if len(slow):
+        legend.append(Legend("slow state", RED, "diamond", len(traces)))
+        traces.append(
+            dots(
+                slow["visit"], slow["ms"] * unit.per_ms, RED, symbol="diamond-open", size=9,
+                hoverinfo="skip",
+            )
+        )  # fmt: skip
     middle = float(frame["ms"].median()) * unit.per_ms
     ends = [1, len(frame)]
     traces.append(line(ends, [middle, middle], GREY, dash="dash", width=1.5, hoverinfo="skip"))
@@ -192,4 +201,9 @@ def reference_plot(journal: Journal) -> Block:
     settings = logarithmic_if_wide(frame["ms"] * unit.per_ms)
     figure = style(go.Figure(traces), "visit", f"latency ({unit.name})", y=settings)
     caption = "One fixed model is visited between all others; a steady board gives a level row."
+    if len(slow):
+        caption += (
+            f" {percent_text(journal.drift.slow_share, 0)} of the time the board was in a slow "
+            "state; what was measured then was measured again."
+        )
     return Plot(title, figure, caption, tuple(legend))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..devices.errors import ReportSourceError, RunFolderError, TableFileError
+from ..profiler.drift import Drift, drift, in_slow_stretch
 from ..profiler.profile_model import ModelProfile, open_profile
 from ..profiler.schedule import Schedule
 from ..profiler.store import Store
@@ -40,17 +41,30 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A visit to the reference model: its session, the board's clock, its time in seconds, and
+    whether the board was in a slow state."""
+
+    session: int
+    at: float
+    seconds: float
+    slow: bool
+
+
+@dataclass(frozen=True)
 class Journal:
     """What a file of samples says about how it came about. Times in seconds.
 
     `sessions` are number, run and beginning (UTC) of each; `references` the session and the time
-    of each visit to the reference model, in order; `inference_seconds` what the board spent in
-    timed inferences, `wall_seconds` the time that went by meanwhile.
+    of each visit to the reference model, in order, and `drift` what they say of the board's speed;
+    `inference_seconds` is what the board spent in timed inferences, `wall_seconds` the time that
+    went by meanwhile.
     """
 
     schedule: Schedule
     sessions: tuple[tuple[int, int, str], ...]
-    references: tuple[tuple[int, float], ...]
+    references: tuple[Reference, ...]
+    drift: Drift
     samples: int
     inference_seconds: float
     wall_seconds: float
@@ -143,10 +157,19 @@ def _open_measured(path: Path) -> TableSource | ProfileSource:
 
 def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -> Journal:
     evidence = store.evidence()
+    found = drift(evidence)
+    rows = [row for row in evidence if "reference" in row]
+    sessions = np.array([int(row["session"]) for row in rows], np.int64)
+    at = np.array([_number(row["at"], "the board's clock") for row in rows], float)
+    slow = in_slow_stretch(found.stretches, sessions, at)
     references = tuple(
-        (int(row["session"]), _positive(row["reference"], "the reference model's time"))
-        for row in evidence
-        if "reference" in row
+        Reference(
+            int(session),
+            float(when),
+            _positive(row["reference"], "the reference model's time"),
+            bool(is_slow),
+        )
+        for row, session, when, is_slow in zip(rows, sessions, at, slow, strict=True)
     )
     wall = [_positive(row["wall"], "a round's time") for row in evidence if "wall" in row]
     for name, value in plan["schedule"].items():
@@ -155,6 +178,7 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
         schedule=Schedule(**plan["schedule"]),
         sessions=tuple(store.sessions()),
         references=references,
+        drift=found,
         samples=sum(not sample.warmup for sample in samples),
         inference_seconds=sum(s.seconds * s.repeats for s in samples if not s.warmup),
         wall_seconds=sum(wall),
@@ -163,8 +187,8 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
 
 def _check_table(table: LookupTable) -> None:
     calibration = table.calibration
-    for value in (calibration.constant, calibration.per_operator, calibration.per_cold_byte):
-        _number(value, "the calibration")
+    for name in ("constant", "per_operator", "per_cold_byte", "crowding", "residual"):
+        _number(getattr(calibration, name), f"the calibration's {name}")
     for name, factor in calibration.factors.items():
         _number(factor, f"the factor of {name}")
     if not isinstance(table.provenance, Mapping):

@@ -39,6 +39,13 @@ class Prices(Protocol):
     def constant(self) -> float:
         """Seconds that every network costs in addition to its layers."""
 
+    @property
+    def crowding(self) -> float:
+        """Seconds that a network loses for each byte of weights and each byte that it moves."""
+
+    def footprint(self, layers: Sequence[Layer]) -> tuple[float, float]:
+        """Bytes of weights, and bytes moved, of layers."""
+
     def price_layers(self, layers: Sequence[Layer]) -> float:
         """Seconds of layers in a row. Raises `MissingEntry` where one was never measured."""
 
@@ -213,17 +220,38 @@ def parameters(space: SearchSpace) -> CompiledMetric:
     return CompiledMetric(space, lambda layer: layer.parameters)
 
 
-def latency(space: SearchSpace, table: Prices) -> StageTables:
-    """Seconds of one inference, as the table predicts them.
+class CompiledLatency:
+    """Seconds of one inference as a table predicts them, for many architectures at a time.
 
     Stages are priced one by one: a table's fragments (see `profiler.fragments`) have to end where
-    a stage ends, as blocks do, to be priced as in the whole network.
+    a stage ends, as blocks do, to be priced as in the whole network. What a network loses because
+    its layers crowd each other out of the caches follows from sums over its stages, too.
     """
 
-    def cost(builder: NetworkBuilder) -> float:
-        return table.price_layers([node.layer for node in builder.nodes])
+    def __init__(self, space: SearchSpace, table: Prices) -> None:
+        def layers(builder: NetworkBuilder) -> list[Layer]:
+            return [node.layer for node in builder.nodes]
 
-    return StageTables(space, cost, start=table.constant)
+        self.space = space
+        self._crowding = table.crowding
+        self._seconds = StageTables(
+            space, lambda builder: table.price_layers(layers(builder)), start=table.constant
+        )
+        self._weights = StageTables(space, lambda builder: table.footprint(layers(builder))[0])
+        self._moved = StageTables(space, lambda builder: table.footprint(layers(builder))[1])
+
+    def __call__(self, architectures: Architectures) -> Values:
+        """The predicted latency of each architecture, float64 [n] in seconds."""
+        rows = as_rows(self.space, architectures)
+        seconds = self._seconds(rows)
+        if self._crowding:
+            seconds = seconds + self._crowding * self._weights(rows) * self._moved(rows)
+        return seconds
+
+
+def latency(space: SearchSpace, table: Prices) -> CompiledLatency:
+    """Seconds of one inference, as the table predicts them."""
+    return CompiledLatency(space, table)
 
 
 def measured(

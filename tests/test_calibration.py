@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,22 @@ def test_what_is_left_of_networks_is_told() -> None:
     for noise in (0.01, 0.04):
         found = fit(networks, seconds * (1 + noise * rng.normal(size=60)), alone)
         assert found.residual == pytest.approx(noise, rel=0.4)
+
+
+def test_what_layers_lose_to_each_other_grows_with_both_footprints() -> None:
+    """Networks of heavy layers are slower than the sum; the fit sees it and predicts others."""
+    rng = np.random.default_rng(3)
+    alone = times_alone(rng)
+    networks = random_networks(rng, 80)
+    true = replace(TRUE, crowding=4e-18)
+    seconds = predicted(TRUE, networks, alone) + np.array([true.crowd(n) for n in networks])
+    found = fit(networks[:40], seconds[:40], alone)
+    assert found.crowding == pytest.approx(true.crowding, rel=0.3)
+    again = predicted(found, networks[40:], alone)
+    again += np.array([found.crowd(n) for n in networks[40:]])
+    np.testing.assert_allclose(again, seconds[40:], rtol=0.03)
+    assert true.crowd([HEAVY[0], HEAVY[0]]) == pytest.approx(4 * true.crowd([HEAVY[0]]))
+    assert replace(TRUE, crowding=-1e-18).crowd(networks[0]) == 0
 
 
 def test_a_few_networks_already_help() -> None:

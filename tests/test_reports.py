@@ -253,7 +253,8 @@ def test_a_poor_table_and_a_changed_board_are_told(examples: dict[str, Path]) ->
     (finding,) = section(replace(source, table=poor)).findings
     assert "below its bar" in finding.text
     assert finding.advice
-    slower = (*source.journal.references, *((9, 2 * s) for _, s in source.journal.references))
+    seen = source.journal.references
+    slower = (*seen, *(replace(r, session=9, seconds=2 * r.seconds) for r in seen))
     changed = replace(source, journal=replace(source.journal, references=slower))
     assert any("changed its speed" in finding.text for finding in section(changed).findings)
 
@@ -414,7 +415,7 @@ def test_frames_are_in_milliseconds(examples: dict[str, Path]) -> None:
     np.testing.assert_allclose(judged["measured_ms"], table.validation.measured * 1e3)
     assert (judged["low_ms"] <= judged["high_ms"]).all()
     visits = references_frame(source.journal)
-    np.testing.assert_allclose(visits["ms"], [s * 1e3 for _, s in source.journal.references])
+    np.testing.assert_allclose(visits["ms"], [r.seconds * 1e3 for r in source.journal.references])
 
 
 def test_the_kinds_of_a_network_add_up_to_its_prediction(examples: dict[str, Path]) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from boardfit.profiler.calibration import footprint
 from boardfit.profiler.layers import Layer, NetworkBuilder
-from boardfit.search.metrics import StageTables
+from boardfit.search.metrics import CompiledLatency
 from boardfit.search.space import Architecture, Choice, Coordinate, SearchSpace
 
 
@@ -134,6 +135,10 @@ class Toll:
     """Made-up prices of a board: a staircase of 16 channels, and a bypass that is not free."""
 
     constant: float = 1e-5
+    crowding: float = 2e-15
+
+    def footprint(self, layers: Sequence[Layer]) -> tuple[float, float]:
+        return footprint(layers)
 
     def price(self, layer: Layer) -> float:
         channels = -(-layer.output[-1] // 16) * 16
@@ -184,9 +189,14 @@ def everything(space: SearchSpace) -> Iterator[Architecture]:
         yield tuple(c.values[i] for c, i in zip(space.coordinates, index, strict=True))
 
 
-def direct(metric: StageTables, prices: Toll, architectures: Sequence[Architecture]) -> list[float]:
-    """What the metric has to give: the sum over the layers of each network."""
-    return [
-        prices.constant + sum(map(prices.price, metric.space.network(a).layers))
-        for a in architectures
-    ]
+def direct(
+    metric: CompiledLatency, prices: Toll, architectures: Sequence[Architecture]
+) -> list[float]:
+    """What the metric has to give: the sum over the layers of each network, and their crowding."""
+    found = []
+    for architecture in architectures:
+        layers = metric.space.network(architecture).layers
+        weights, moved = prices.footprint(layers)
+        crowd = prices.crowding * weights * moved
+        found.append(prices.constant + sum(map(prices.price, layers)) + crowd)
+    return found
