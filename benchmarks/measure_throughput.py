@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ RANDOM, LONG = 30, 30
 LONG_MACS = 5_000_000
 SESSIONS = 3
 INFERENCES = (10, 100, 1000)
+SCHEDULES = {
+    "default": Schedule(),
+    # Still more precise than the peer, and so the one to compare with.
+    "brief": Schedule(minimum_rounds=4, maximum_rounds=4, samples=2),
+}
 Values = NDArray[np.float64]
 
 
@@ -57,30 +63,20 @@ def main() -> None:
 
 def compare(device: Device, layers: Sequence[Layer], folder: Path) -> None:
     """Entries a second of both, and how well their sessions agree."""
-    ours_seconds, inside = 0.0, 0.0
     long = [number for number, layer in enumerate(layers) if layer.macs >= LONG_MACS][:LONG]
     chosen = [*range(RANDOM), *long]
     peer = Peer(device, [layers[number] for number in chosen], folder)
-    with store_of(layers, folder / "ours") as store:
-        for session in range(SESSIONS):
-            begin = time.monotonic()
-            # One session at a time, with the peer's between them.
-            summary = campaign(store, device, layers, Schedule(runs=session + 1))
-            ours_seconds += time.monotonic() - begin
-            inside += summary.inside_seconds
-            for count in INFERENCES:
-                peer.session(count)
-        ours = np.array(list(run_values(store, runs=SESSIONS).values()))
-        spans = np.concatenate([spans_of(store, run) for run in range(SESSIONS)])
-    rate = len(layers) / ours_seconds
-    goal = spread(ours[long])
-    print(
-        f"ours: {len(layers)} operators of {SPACE}, {SESSIONS} sessions of at least "
-        f"{Schedule().minimum_rounds} rounds: {ours_seconds:.1f} s, {rate:.1f} entries/s; "
-        f"{inside / ours_seconds:.0%} of the whole time inside of inferences; an entry's visits of "
-        f"a session are spread over {np.median(spans):.1f} s (median); between sessions "
-        f"{spread(ours):.2%}, of {len(long)} long operators {goal:.2%}"
-    )
+    ours = {name: Ours(name, layers, schedule, folder) for name, schedule in SCHEDULES.items()}
+    for session in range(SESSIONS):
+        # One session at a time, so that both meet the same states of the machine.
+        for mine in ours.values():
+            mine.session(device, session)
+        for count in INFERENCES:
+            peer.session(count)
+    for mine in ours.values():
+        mine.show(long)
+    brief = ours["brief"]
+    goal = spread(brief.values[long])
     equal: dict[str, int] = {}
     for count in INFERENCES:
         print(f"peer, {count} inferences: {peer.rate(count):.2f} entries/s", end="")
@@ -90,21 +86,58 @@ def compare(device: Device, layers: Sequence[Layer], folder: Path) -> None:
             if found <= goal:
                 equal.setdefault(name, count)
         print(" (of the long operators)")
-    smallest = INFERENCES[0]
+    name, count = min(equal.items(), key=lambda item: item[1]) if equal else ("", INFERENCES[-1])
+    words = f"at equal precision ({name})" if equal else "still less precise"
     print(
-        f"ratio, the peer with {smallest} inferences, its smallest setting here: "
-        f"{rate / peer.rate(smallest):.1f} (aim 50)"
+        f"ratio of the brief schedule to the peer with {count} inferences, {words}: "
+        f"{brief.rate / peer.rate(count):.1f} (aim 50); to the peer with {INFERENCES[0]}, its "
+        f"smallest setting here: {brief.rate / peer.rate(INFERENCES[0]):.1f}"
     )
-    if equal:
-        name, count = min(equal.items(), key=lambda item: item[1])
+
+
+class Ours:
+    """A campaign of ours, run by run, and what it took."""
+
+    def __init__(
+        self, name: str, layers: Sequence[Layer], schedule: Schedule, folder: Path
+    ) -> None:
+        self._name = name
+        self._layers = layers
+        self._schedule = schedule
+        self._path = folder / name
+        self._seconds = self._inside = 0.0
+
+    def session(self, device: Device, number: int) -> None:
+        """One fresh worker process visits everything."""
+        with store_of(self._layers, self._path) as store:
+            begin = time.monotonic()
+            runs = replace(self._schedule, runs=number + 1)
+            summary = campaign(store, device, self._layers, runs)
+            self._seconds += time.monotonic() - begin
+            self._inside += summary.inside_seconds
+
+    @property
+    def values(self) -> Values:
+        """The smallest sample of each entry in each session, in seconds."""
+        with store_of(self._layers, self._path) as store:
+            return np.array(list(run_values(store, runs=SESSIONS).values()))
+
+    @property
+    def rate(self) -> float:
+        """Entries a second."""
+        return len(self._layers) / self._seconds
+
+    def show(self, long: Sequence[int]) -> None:
+        """Print what it took and how well its sessions agree."""
+        with store_of(self._layers, self._path) as store:
+            spans = np.concatenate([spans_of(store, run) for run in range(SESSIONS)])
         print(
-            f"ratio at equal precision ({count} inferences, {name}): {rate / peer.rate(count):.1f}"
-        )
-    else:
-        count = INFERENCES[-1]
-        print(
-            f"ratio, the peer with {count} inferences, still less precise: "
-            f"{rate / peer.rate(count):.1f}"
+            f"ours, {self._name} schedule: {len(self._layers)} operators of {SPACE}, {SESSIONS} "
+            f"sessions of at least {self._schedule.minimum_rounds} rounds: {self._seconds:.1f} s, "
+            f"{self.rate:.1f} entries/s; {self._inside / self._seconds:.0%} of the whole time "
+            f"inside of inferences; an entry's visits of a session are spread over "
+            f"{np.median(spans):.1f} s (median); between sessions {spread(self.values):.2%}, of "
+            f"{len(long)} long operators {spread(self.values[long]):.2%}"
         )
 
 

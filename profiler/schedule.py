@@ -35,7 +35,7 @@ class Schedule:
     maximum_rounds: int = 16
     precision: float = 0.02
     warmup: int = 1
-    samples: int = 4
+    samples: int = 6
     sample_seconds: float = 50e-6
     warmup_seconds: float = 1.0
     warmup_visits: int = 20
