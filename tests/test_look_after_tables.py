@@ -272,8 +272,10 @@ def test_what_cannot_be_merged_leaves_nothing_behind(tables: Tables, tmp_path: P
     first = tables["first"].path
     broken, begun, there = tmp_path / "broken", tmp_path / "begun", tmp_path / "there"
     broken.write_bytes(first.read_bytes()[:9000])
-    with pytest.raises(DeviceLost):
-        build_table(begun, board(faults=Faults(lose=frozenset({99}))), small_plan(), QUICK)
+    with pytest.raises((DeviceLost, WorkerError)):
+        build_table(
+            begun, board(faults=Faults(lose=frozenset(range(99, 9999)))), small_plan(), QUICK
+        )
     there.write_text("mine")
     for parts, out, error, words in (
         ([broken], tmp_path / "m", TableFileError, "damaged|not a table"),
@@ -417,11 +419,11 @@ def test_the_conditions_are_looked_at_before_anything_is_measured(
 def test_an_interrupted_verification_goes_on(tables: Tables, tmp_path: Path) -> None:
     table = tables["first"]
     whole = verify_table(table, board(), sample=9, schedule=QUICK, path=tmp_path / "whole")
-    device = board(faults=Faults(lose=frozenset({60, 140})))
-    for _ in range(2):
+    for line in (60, 40):
+        device = board(faults=Faults(lose=frozenset(range(line, 9999))))
         with pytest.raises((DeviceLost, WorkerError)):
             verify_table(table, device, sample=9, schedule=QUICK, path=tmp_path / "v")
-    found = verify_table(table, device, sample=9, schedule=QUICK, path=tmp_path / "v")
+    found = verify_table(table, board(), sample=9, schedule=QUICK, path=tmp_path / "v")
     assert samples(tmp_path / "v") == samples(tmp_path / "whole")
     assert found.again is not None
     assert whole.again is not None

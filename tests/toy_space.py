@@ -135,7 +135,7 @@ class Toll:
     """Made-up prices of a board: a staircase of 16 channels, and a bypass that is not free."""
 
     constant: float = 1e-5
-    crowding: float = 2e-15
+    crowding: float = 0.0
 
     def footprint(self, layers: Sequence[Layer]) -> tuple[float, float]:
         return footprint(layers)
