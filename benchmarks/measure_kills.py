@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from os import kill
 from pathlib import Path
 
@@ -19,19 +20,24 @@ from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 
-ROOT = Path(__file__).parents[1]
 KILLS = 100
+LONGEST = 120.0  # seconds of a build; it takes a few
 HOST = """
 import sys
 from pathlib import Path
-sys.path.append(sys.argv[1])
 from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
-from tests.small_board import QUICK, small_plan
+from boardfit.profiler.schedule import Schedule
+from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.tabulate import plan_table
+# Fewer operators than the space has, so that some are chosen while the first run is measured.
+space = open_space("mobilenetv3-32", width_factor=0.5)
+plan = plan_table(space, calibration=10, validation=10, operators=200)
+schedule = Schedule(runs=2, minimum_rounds=4, maximum_rounds=6, samples=2, warmup_seconds=0.1)
 print("ready", flush=True)
 try:
-    build_table(Path(sys.argv[2]), connect("local"), small_plan(), QUICK)
+    build_table(Path(sys.argv[1]), connect("local"), plan, schedule)
 except BoardfitError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -42,24 +48,25 @@ def main() -> None:
     counts: Counter[str] = Counter()
     rows_checked = tables = valid = 0
     with tempfile.TemporaryDirectory() as folder:
-        whole, _ = attempt(Path(folder) / "undisturbed", None, "host")
+        whole = attempt(Path(folder) / "undisturbed", None, "host").seconds
+        print(f"an undisturbed build takes {whole:.1f} s", flush=True)
         while sum(counts.values()) < KILLS:
             path = Path(folder) / f"table-{tables}"
             before: dict[object, object] = {}
             finished = False
             while not finished:
-                left = KILLS - sum(counts.values())
                 target = rng.choice(["host", "worker"])
-                # Short enough that a table meets several kills, long enough that it ends.
-                moment = rng.uniform(0, 0.8 * whole) if left > 0 else None
-                _, end = attempt(path, moment, target)
-                finished = end == "finished"
-                if end == "killed":
-                    counts[f"{target}, {phase(path)}"] += 1
+                moment = moment_of(rng, whole) if sum(counts.values()) < KILLS else None
+                end = attempt(path, moment, target)
+                finished = end.finished
+                if end.killed:
+                    counts[f"{target}, {end.phase}"] += 1
                 before, checked = grown(before, path)
                 rows_checked += checked
             tables += 1
-            valid += LookupTable.open(path).validation.passes
+            validation = LookupTable.open(path).validation
+            assert validation is not None
+            valid += validation.passes
     for name, count in sorted(counts.items()):
         print(f"killed the {name}: {count}")
     print(
@@ -69,18 +76,37 @@ def main() -> None:
     )
 
 
-def attempt(path: Path, moment: float | None, target: str) -> tuple[float, str]:
-    """Run the command and kill `target` after `moment` seconds; how long it took, and its end."""
-    argv = [sys.executable, "-c", HOST, str(ROOT), str(path)]
+def moment_of(rng: random.Random, whole: float) -> float:
+    """When to kill: anywhere, and as often while the file is made or the last fit is written."""
+    return rng.choice(
+        [rng.uniform(0, 0.9 * whole), rng.uniform(0, 0.2), rng.uniform(0.85 * whole, whole)]
+    )
+
+
+@dataclass(frozen=True)
+class End:
+    """How a build ended: after how many seconds, whether it finished, whether something was
+    killed, and how far the file had come by then."""
+
+    seconds: float
+    finished: bool
+    killed: bool
+    phase: str
+
+
+def attempt(path: Path, moment: float | None, target: str) -> End:
+    """Run the command and kill `target` after `moment` seconds."""
+    argv = [sys.executable, "-c", HOST, str(path)]
     host = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert host.stdout is not None
     assert host.stdout.readline() == "ready\n"
     begin = time.monotonic()
-    killed = False
+    killed, how_far = False, ""
     try:
         with suppress(subprocess.TimeoutExpired):
-            host.wait(120 if moment is None else moment)
+            host.wait(LONGEST if moment is None else moment)
         if moment is not None and host.poll() is None:
+            how_far = phase(path)
             if target == "host":
                 host.kill()
                 killed = True
@@ -90,15 +116,13 @@ def attempt(path: Path, moment: float | None, target: str) -> tuple[float, str]:
                     with suppress(ProcessLookupError):
                         kill(int(worker), signal.SIGKILL)
                         killed = True
-        _, words = host.communicate(timeout=120)
+        _, words = host.communicate(timeout=LONGEST)
     finally:
         host.kill()
         host.wait()
-    if host.returncode == 0:
-        return time.monotonic() - begin, "killed" if killed and target == "host" else "finished"
-    assert killed, f"a build ended by itself: {words}"
+    assert killed or host.returncode == 0, f"a build ended by itself: {words}"
     assert "Traceback" not in words, words
-    return time.monotonic() - begin, "killed"
+    return End(time.monotonic() - begin, host.returncode == 0, killed, how_far)
 
 
 def phase(path: Path) -> str:
