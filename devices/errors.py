@@ -17,6 +17,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   └── CommandFailed             a command on the board ended with an error
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
+│   ├── PlacementError            operators of a model run outside of the delegate
 │   ├── ConditionsChanged         values under different conditions would be mixed
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
@@ -109,6 +110,10 @@ class MeasurementError(BoardfitError):
 
 class WorkerError(MeasurementError):
     """The worker on the board broke its protocol, or could not load or run a model."""
+
+
+class PlacementError(MeasurementError):
+    """Operators run outside of the delegate that was asked for; the message names them."""
 
 
 class ConditionsChanged(MeasurementError):

@@ -19,6 +19,7 @@ import numpy as np
 from ..devices.base import Channel, Device
 from ..devices.errors import DeviceLost, DeviceTimeout, WorkerError
 from .layers import FloatArray
+from .operators import OperatorProfile, Placement, read_operators, read_placement
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
@@ -185,6 +186,38 @@ class WorkerSession:
             except (TypeError, ValueError):
                 raise self._foreign(json.dumps(answer)) from None
         return np.stack(outputs)
+
+    def placement(self, key: str) -> Placement:
+        """Which operators of a loaded model run outside of the delegate, where that is known."""
+        self._send({"do": "placement", "model": key})
+        answer = self._answer()
+        self._expect(answer, "outside", f"cannot tell the placement of {key}")
+        try:
+            return read_placement(answer["outside"])
+        except ValueError:
+            raise self._foreign(json.dumps(answer)) from None
+
+    def operators(self, key: str, runs: int) -> OperatorProfile:
+        """The time of each operator of a loaded model in that many runs of the whole.
+
+        Raises `WorkerError` where the runtime cannot tell, or dies of it.
+        """
+        self._send({"do": "operators", "model": key, "runs": runs})
+        try:
+            answer = self._answer()
+        except DeviceLost as error:
+            raise WorkerError(
+                f"the runtime on {self._device.name} ended while it timed the operators of {key} "
+                f"({error}); go without --operators there"
+            ) from error
+        self._expect(answer, "operators", f"cannot time the operators of {key}")
+        try:
+            found = read_operators(answer)
+            if found.runs != runs:
+                raise ValueError(f"{found.runs} runs instead of {runs}")
+        except ValueError:
+            raise self._foreign(json.dumps(answer)) from None
+        return found
 
     def conditions(self) -> dict[str, float]:
         """The board's state just now: frequency in Hz, temperature in degrees Celsius, load."""

@@ -276,7 +276,9 @@ def _named(
         elif index == 0:
             runs.append([position])
         elif not runs or events[runs[-1][-1]][2] != index - 1:
-            raise RuntimeError("the profiler lost operators of the delegate; the model is too large")
+            raise RuntimeError(
+                "the profiler lost operators of the delegate; the model is too large"
+            )
         else:
             runs[-1].append(position)
     if len(runs) != len(groups):
@@ -298,8 +300,7 @@ def _named(
                     index,
                     DELEGATE,
                     [names[number] for number in own],
-                    [seconds[positions[number]] for number in own]
-                    or [[0.0] * len(seconds[0])],
+                    [seconds[positions[number]] for number in own] or [[0.0] * len(seconds[0])],
                 )
             )
     return sorted(found, key=lambda operator: operator["index"])
@@ -323,7 +324,7 @@ def _operator(
 class _Event(ctypes.Structure):
     """`ProfiledEventData`; times in microseconds."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("tag", ctypes.c_char_p),
         ("type", ctypes.c_int),
         ("start", ctypes.c_uint64),
@@ -338,7 +339,7 @@ class _Event(ctypes.Structure):
 class _TensorType(ctypes.Structure):
     """`LiteRtRankedTensorType`; the rank and a flag share the second field."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("element", ctypes.c_int),
         ("rank", ctypes.c_uint),
         ("dimensions", ctypes.c_int32 * 8),
@@ -456,9 +457,7 @@ class _ProfiledModel:
         self._call("LiteRtGetTensorBufferPackedSize", buffer, ctypes.byref(size))
         if size.value != len(values):
             raise RuntimeError(f"an input has {size.value} bytes, not {len(values)}")
-        self._call(
-            "LiteRtLockTensorBuffer", buffer, ctypes.byref(place), ctypes.c_int(_WRITE)
-        )
+        self._call("LiteRtLockTensorBuffer", buffer, ctypes.byref(place), ctypes.c_int(_WRITE))
         ctypes.memmove(place, values, len(values))
         self._call("LiteRtUnlockTensorBuffer", buffer)
 
