@@ -32,12 +32,15 @@ def profile(
     threads: int = 1,
     budget: float | None = None,
     out: Path | str | None = None,
+    operators: bool = False,
+    allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
     """Measure a TFLite model: its latency with an interval, and whether to believe it.
 
     Once the board has spent `budget` seconds it is visited no more often than necessary; `out`
-    keeps every sample in a file.
+    keeps every sample in a file; `operators` times each operator inside of the whole model.
+    Operators outside of the delegate are an error unless `allow_fallback`.
     """
     from dataclasses import replace
 
@@ -45,7 +48,16 @@ def profile(
 
     schedule = MODEL_SCHEDULE if budget is None else replace(MODEL_SCHEDULE, budget_seconds=budget)
     kept = None if out is None else Path(out)
-    return profile_model(Path(model), device, schedule, threads=threads, out=kept, report=report)
+    return profile_model(
+        Path(model),
+        device,
+        schedule,
+        threads=threads,
+        out=kept,
+        operators=operators,
+        allow_fallback=allow_fallback,
+        report=report,
+    )
 
 
 def build_table(

@@ -146,6 +146,13 @@ def profile(
             "--budget", min=0.1, help="Seconds after which only the necessary is measured."
         ),
     ] = None,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Also time every operator of the model.")
+    ] = False,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Go on where operators run outside of the delegate."),
+    ] = False,
     threads: ThreadsOption = 1,
     seed: SeedOption = 0,
     boards: InventoryOption = None,
@@ -153,20 +160,31 @@ def profile(
 ) -> None:
     """Measure one model, or all operators of a search space (a lookup table)."""
     from boardfit import api, console
-    from boardfit.devices.errors import InputError
+    from boardfit.devices.errors import InputError, WorkerError
     from boardfit.profiler.connect import connect
     from boardfit.profiler.schedule import Schedule
 
     if (model is None) == (space is None):
         raise InputError("give either a .tflite file or --space NAME")
+    if space is not None and (operators or allow_fallback):
+        raise InputError("--operators and --allow-fallback are for a .tflite file, not for --space")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
             with console.progress() as report:
                 found = api.profile(
-                    model, board, threads=threads, budget=budget, out=out, report=report
+                    model,
+                    board,
+                    threads=threads,
+                    budget=budget,
+                    out=out,
+                    operators=operators,
+                    allow_fallback=allow_fallback,
+                    report=report,
                 )
             _show_profile(found, as_json)
+            if found.problem:  # what was measured has been shown
+                raise WorkerError(found.problem)
             return
         assert space is not None
         path = out or default_table(board.name, space)
@@ -381,10 +399,11 @@ def parse_options(texts: list[str] | None) -> dict[str, Any]:
 
 def _show_profile(found: Any, as_json: bool) -> None:
     from boardfit.console import out, show
-    from boardfit.summary import profile_rows, profile_words
+    from boardfit.summary import operator_table, profile_content, profile_rows, profile_words
 
-    show(profile_rows(found), as_json=as_json)
+    show(profile_content(found) if as_json else profile_rows(found), as_json=as_json)
     if not as_json:
+        show(operator_table(found), as_json=False)
         for sentence in profile_words(found):
             out.print(sentence, markup=False)
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import pandas as pd
 
 from ..profiler.measurement import ADVICE
+from ..profiler.profile_model import ModelProfile
 from .about import advice, board_text, conditions_grid, drift_findings, journal_frame
-from .blocks import Finding, Part, Section, grid
+from .blocks import Block, Finding, Part, Section, grid
 from .frames import (
+    MILLISECONDS,
     bytes_text,
     count_text,
     interval_text,
     model_operators_frame,
+    operator_times_frame,
     percent_text,
     size_text,
     time_text,
 )
 from .plots import histogram_plot, runs_plot, samples_plot
+from .plots_operators import operators_plot
 from .plots_table import reference_plot
 from .sources import ProfileSource
 
@@ -33,7 +37,7 @@ def profile_section(source: ProfileSource) -> Section:
         f"run{'s' if runs != 1 else ''} is {measurement.verdict}"
         + (f": {ADVICE['steady']}." if measurement.verdict == "steady" else "."),
     )
-    findings = list(drift_findings(source.journal))
+    findings = [*_placement_findings(profile), *drift_findings(source.journal)]
     if measurement.verdict != "steady":
         finding = Finding(
             f"The numbers are {measurement.verdict}: {_why(source)}.", advice(measurement.verdict)
@@ -82,12 +86,62 @@ def profile_section(source: ProfileSource) -> Section:
             Part("Latency", (grid("In figures", figures), histogram_plot(profile),
                              samples_plot(source.samples), runs_plot(profile),
                              reference_plot(source.journal))),
+            Part("The operators", _operators(profile)),
             Part("The model", (grid("What it is", about), grid("Its operators", kinds))),
             Part("Board and origin",
                  (conditions_grid(profile.conditions),
                   grid("How it was measured", journal_frame(source.journal)))),
         ),
     )  # fmt: skip
+
+
+def _operators(profile: ModelProfile) -> tuple[Block, ...]:
+    """Where the time goes: all operators as bars, by kind, and what belongs to none of them."""
+    plot, timed = operators_plot(profile), profile.operators
+    if timed is None:
+        return (plot,)
+    kinds = operator_times_frame(profile).groupby("kind", sort=False)
+    by_kind = pd.DataFrame({"count": kinds.size(), "ms": kinds["ms"].sum()}).reset_index()
+    by_kind = by_kind.sort_values("ms", ascending=False, kind="stable")
+    by_kind["share"] = [
+        percent_text(ms / MILLISECONDS / timed.in_operators if timed.in_operators else 0.0)
+        for ms in by_kind["ms"]
+    ]
+    by_kind["time"] = [time_text(ms / MILLISECONDS) for ms in by_kind.pop("ms")]
+    whole = timed.total
+    figures = pd.DataFrame(
+        [
+            ("Runs of the whole model", count_text(timed.runs)),
+            ("The whole, without the profiler", time_text(whole)),
+            ("… inside of operators", time_text(timed.in_operators)),
+            ("… in none of them", f"{time_text(timed.residual)} "
+                                  f"({percent_text(timed.residual / whole)})"),
+            ("What profiling adds", f"{time_text(timed.overhead)} "
+                                    f"({percent_text(timed.overhead / whole)})"),
+            ("Operators outside of the delegate", str(len(timed.outside))),
+            ("… share of the operators' time", percent_text(timed.share(*timed.outside))),
+        ],
+        columns=["figure", "value"],
+    )  # fmt: skip
+    return (plot, grid("By kind", by_kind), grid("The operators and the whole", figures))
+
+
+def _placement_findings(profile: ModelProfile) -> tuple[Finding, ...]:
+    placement = profile.placement
+    if not placement.outside:
+        return ()
+    count, timed = len(placement.outside), profile.operators
+    share = "" if timed is None else (
+        f"; they take {percent_text(timed.share(*timed.outside))} of the operators' time"
+    )  # fmt: skip
+    return (
+        Finding(
+            f"{count} of {len(profile.model.operators)} operators run outside of the delegate: "
+            f"{placement.words}{share}.",
+            "Give the model operators that the delegate takes; until then its latency is not the "
+            "delegate's.",
+        ),
+    )
 
 
 def _why(source: ProfileSource) -> str:

@@ -47,7 +47,9 @@ def make_profile(path: Path, *, name: str = "reference.tflite", rounds: int = 8)
     model = path.with_name(name)
     model.write_bytes(emit(reference_network()))
     schedule = replace(QUICK, runs=3, minimum_rounds=rounds, maximum_rounds=rounds)
-    profile_model(model, fake_device(BoardEntry("fake", "fake")), schedule, out=path)
+    profile_model(
+        model, fake_device(BoardEntry("fake", "fake")), schedule, out=path, operators=True
+    )
 
 
 def make_finalist(
