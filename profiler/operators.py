@@ -177,10 +177,10 @@ class Placement:
         """Raise `PlacementError` where operators of `model` run outside of the delegate."""
         if self.outside:
             raise PlacementError(
-                f"on {device} the delegate XNNPACK does not take {len(self.outside)} of the "
-                f"{operators} operators of {model}: {self.words}. They run in slower kernels, and "
-                "the model's latency is not the delegate's; change the model, or give "
-                "--allow-fallback to measure it as it is"
+                f"on {device} the runtime's delegate (XNNPACK is the default) does not take "
+                f"{len(self.outside)} of the {operators} operators of {model}: {self.words}. They "
+                "run in other kernels, and the model's latency is not the delegate's; change the "
+                "model, or give --allow-fallback to measure it as it is"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..profiler.measurement import ADVICE
+from ..profiler.operators import RESOLUTION, OperatorProfile
 from ..profiler.profile_model import ModelProfile
 from .about import advice, board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Block, Finding, Part, Section, grid
@@ -101,13 +102,11 @@ def _operators(profile: ModelProfile) -> tuple[Block, ...]:
     if timed is None:
         return (plot,)
     kinds = operator_times_frame(profile).groupby("kind", sort=False)
-    by_kind = pd.DataFrame({"count": kinds.size(), "ms": kinds["ms"].sum()}).reset_index()
-    by_kind = by_kind.sort_values("ms", ascending=False, kind="stable")
-    by_kind["share"] = [
-        percent_text(ms / MILLISECONDS / timed.in_operators if timed.in_operators else 0.0)
-        for ms in by_kind["ms"]
+    rows = [
+        (kind, str(len(group)), *_kind_texts(group["ms"].sum() / MILLISECONDS, len(group), timed))
+        for kind, group in kinds
     ]
-    by_kind["time"] = [time_text(ms / MILLISECONDS) for ms in by_kind.pop("ms")]
+    by_kind = pd.DataFrame(rows, columns=["kind", "count", "time", "share"])
     whole = timed.total
     figures = pd.DataFrame(
         [
@@ -123,7 +122,16 @@ def _operators(profile: ModelProfile) -> tuple[Block, ...]:
         ],
         columns=["figure", "value"],
     )  # fmt: skip
-    return (plot, grid("By kind", by_kind), grid("The operators and the whole", figures))
+    caption = "Operators that take less than a microsecond each are counted as zero in the sums."
+    return (plot, grid("By kind", by_kind, caption), grid("The operators and the whole", figures))
+
+
+def _kind_texts(seconds: float, count: int, timed: OperatorProfile) -> tuple[str, str]:
+    """Time and share of a kind of operator; limits where the profiler saw no time."""
+    below = "" if seconds else "< "
+    seconds = seconds or count * RESOLUTION
+    share = seconds / max(timed.in_operators, RESOLUTION)
+    return below + time_text(seconds), below + percent_text(min(share, 1.0))
 
 
 def _placement_findings(profile: ModelProfile) -> tuple[Finding, ...]:
