@@ -39,6 +39,8 @@ def profile(
     sustained: float | None = None,
     pause: float | None = None,
     out: Path | str | None = None,
+    operators: bool = False,
+    allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
     """Measure a TFLite model: its latency with an interval, and whether to believe it.
@@ -47,7 +49,8 @@ def profile(
     `precision` (0.02 is 2 %) further sessions are measured until the interval of another session
     is as narrow, or until the board has been busy for `budget` seconds (120 unless given).
     `sustained` is how many seconds it then runs without a pause, `pause` how many the board rests
-    between sessions; `out` keeps every sample in a file.
+    between sessions; `out` keeps every sample in a file. `operators` times each operator inside of
+    the whole model; operators outside of the delegate are an error unless `allow_fallback`.
     """
     from dataclasses import replace
 
@@ -72,6 +75,8 @@ def profile(
         precision=wanted,
         sustained=sustained,
         out=None if out is None else Path(out),
+        operators=operators,
+        allow_fallback=allow_fallback,
         report=report,
     )
 

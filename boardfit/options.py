@@ -62,3 +62,9 @@ def parse_share(text: str) -> float:
     if not 0 < share < 1:
         raise InputError(f"--precision {text}: write a share such as 2% or 0.02")
     return share
+
+
+def default_table(device: str, space: str, dtype: str = "float32") -> Path:
+    """Where a board's table of a space lies unless it is said otherwise."""
+    suffix = "" if dtype == "float32" else f"-{dtype}"
+    return Path("tables") / f"{device}-{space}{suffix}.boardfit"

@@ -18,6 +18,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
 │   │   └── WorkerLost                it ended while it loaded a model, or does not answer
+│   ├── PlacementError            operators of a model run outside of the delegate
 │   ├── ConditionsChanged         values under different conditions would be mixed
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
@@ -128,6 +129,10 @@ class WorkerLost(WorkerError):
     def __init__(self, message: str, *, out_of_memory: bool = False) -> None:
         super().__init__(message)
         self.out_of_memory = out_of_memory
+
+
+class PlacementError(MeasurementError):
+    """Operators run outside of the delegate that was asked for; the message names them."""
 
 
 class ConditionsChanged(MeasurementError):
