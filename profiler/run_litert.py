@@ -22,13 +22,14 @@ from .layers import FloatArray
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
+WORKER_FILES = (WORKER_FILE, WORKER_FILE.with_name("worker_onnx.py"))  # all that lies on a board
 _LARGEST = 1e300  # of any number that a worker may say
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 
 
 @dataclass(frozen=True)
 class Model:
-    """A TFLite model under the name that its samples are recorded by; `emit` gives its bytes,
+    """A model under the name that its samples are recorded by; `emit` gives its bytes,
     which are only needed while it is sent."""
 
     key: str
@@ -85,10 +86,12 @@ class WorkerSession:
             raise
 
     def _start(self, threads: int, runtime: str) -> Channel:
-        content = hashlib.sha256(WORKER_FILE.read_bytes()).hexdigest()[:16]
-        remote = self._device.workspace / PurePosixPath(f"worker-{content}.py")
-        self._device.transport.push(WORKER_FILE, remote)
-        argv = [self._device.python, str(remote), "--runtime", runtime, "--threads", str(threads)]
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
+        folder = self._device.workspace / PurePosixPath(f"worker-{content.hexdigest()[:16]}")
+        for file in WORKER_FILES:
+            self._device.transport.push(file, folder / file.name)
+        remote = str(folder / WORKER_FILE.name)
+        argv = [self._device.python, remote, "--runtime", runtime, "--threads", str(threads)]
         if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]
         return self._device.transport.open(argv)

@@ -1,6 +1,7 @@
-"""The one file that runs on a board: it loads models, times them, and streams what it saw.
+"""What runs on a board: it loads models, times them, and streams what it saw.
 
-It needs Python 3.8 or newer, NumPy, and ai-edge-litert or tflite-runtime. It is started with
+It needs Python 3.8 or newer, NumPy, and ai-edge-litert, tflite-runtime, or (with
+`--runtime onnxruntime` and `worker_onnx.py` beside it) onnxruntime. It is started with
 `python worker.py` and speaks JSON lines: one request a line on standard input, one or more
 answers a line on standard output, all times in seconds of the board's monotonic clock.
 
@@ -13,6 +14,9 @@ answers a line on standard output, all times in seconds of the board's monotonic
                                                 {"done": 3, "wall": 0.81, "inside": 0.75}
     {"do": "predict", "model": ID, "inputs": [BASE64, ...]}
                                                 {"outputs": [BASE64, ...]}   (float32)
+    {"do": "operators", "model": ID, "runs": N} {"operators": [{"name": ..., "kind": ...,
+                                                 "index": 0, "delegate": ..., "seconds": [...]},
+                                                 ...], "profiled": [...], "plain": [...]}
     {"do": "conditions"}                        {"conditions": {...}}
     {"do": "exit"}                              (ends)
     (anything that fails)                       {"error": "in words", "model": ID or null}
@@ -28,6 +32,7 @@ from __future__ import annotations
 import argparse
 import base64
 import gc
+import importlib.util
 import json
 import os
 import platform
@@ -152,6 +157,8 @@ class Worker:
                 model = self._models[request["model"]]
                 inputs = [base64.b64decode(data) for data in request["inputs"]]
                 yield {"outputs": [_text(model.predict(data)) for data in inputs]}
+            elif do == "operators":
+                yield self._operators(request)
             elif do == "conditions":
                 yield {"conditions": conditions()}
             else:
@@ -191,6 +198,27 @@ class Worker:
         finally:
             gc.enable()
         yield {"done": request["round"], "wall": clock() - begin, "inside": inside}
+
+    def _operators(self, request: Answer) -> Answer:
+        model = self._models[request["model"]]
+        if not hasattr(model, "operators"):
+            raise RuntimeError(f"{self._runtime.name} does not tell the times of operators")
+        answer: Answer = model.operators(int(request["runs"]), self._clock)
+        return answer
+
+
+def open_runtime(wanted: str) -> Any:
+    """The runtime of that name. Raises RuntimeError where it is not installed."""
+    if wanted.partition(":")[0] != "onnxruntime":
+        return LitertRuntime(wanted)
+    # By its place: the folder of this file is not always on Python's path.
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_onnx.py")
+    spec = importlib.util.spec_from_file_location("worker_onnx", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.OnnxRuntime(wanted)
 
 
 def read_request(line: bytes) -> Any:
@@ -250,7 +278,8 @@ def main() -> int:
             core = options.core
             if os.sched_getaffinity(0) != {core}:
                 raise RuntimeError(f"the system did not pin the worker to core {core}")
-        worker = Worker(LitertRuntime(options.runtime), time.perf_counter, options.threads, core)
+        runtime = open_runtime(options.runtime)
+        worker = Worker(runtime, time.perf_counter, options.threads, core)
     except Exception as error:
         send({"error": f"{type(error).__name__}: {error}", "model": None})
         flush()
