@@ -30,11 +30,12 @@ def profile(
     device: Device,
     *,
     threads: int = 1,
+    runtime: str = "auto",
     budget: float | None = None,
     out: Path | str | None = None,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure a TFLite model: its latency with an interval, and whether to believe it.
+    """Measure a TFLite or ONNX model: its latency with an interval, and whether to believe it.
 
     Once the board has spent `budget` seconds it is visited no more often than necessary; `out`
     keeps every sample in a file.
@@ -45,7 +46,9 @@ def profile(
 
     schedule = MODEL_SCHEDULE if budget is None else replace(MODEL_SCHEDULE, budget_seconds=budget)
     kept = None if out is None else Path(out)
-    return profile_model(Path(model), device, schedule, threads=threads, out=kept, report=report)
+    return profile_model(
+        Path(model), device, schedule, threads=threads, runtime=runtime, out=kept, report=report
+    )
 
 
 def build_table(
@@ -55,6 +58,7 @@ def build_table(
     *,
     options: SpaceOptions | None = None,
     threads: int = 1,
+    runtime: str = "auto",
     calibration: int = 20,
     validation: int = 60,
     seed: int = 0,
@@ -64,6 +68,7 @@ def build_table(
     """Build the lookup table of a search space on a board, or go on with one that was begun.
 
     `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them.
+    `runtime` measures with another one than LiteRT, such as "onnxruntime".
     """
     from boardfit.profiler import build
     from boardfit.search.tabulate import plan_table
@@ -75,7 +80,9 @@ def build_table(
         validation=validation,
         seed=seed,
     )
-    return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)
+    return build.build_table(
+        Path(path), device, plan, schedule, threads=threads, runtime=runtime, report=report
+    )
 
 
 def open_or_build_table(

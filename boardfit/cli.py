@@ -49,6 +49,13 @@ InventoryOption = Annotated[
     Path | None, typer.Option("--boards", help="The inventory file, instead of the usual one.")
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="auto, ai-edge-litert, tflite-runtime, onnxruntime, or onnxruntime:PROVIDER,...",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides every random choice.")]
 OptionsOption = Annotated[
@@ -129,7 +136,8 @@ def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) ->
 @app.command()
 def profile(
     model: Annotated[
-        Path | None, typer.Argument(help="A .tflite file; or give --space.", show_default=False)
+        Path | None,
+        typer.Argument(help="A .tflite or .onnx file; or give --space.", show_default=False),
     ] = None,
     device: DeviceOption = None,
     space: Annotated[
@@ -147,6 +155,7 @@ def profile(
         ),
     ] = None,
     threads: ThreadsOption = 1,
+    runtime: RuntimeOption = "auto",
     seed: SeedOption = 0,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
@@ -158,18 +167,24 @@ def profile(
     from boardfit.profiler.schedule import Schedule
 
     if (model is None) == (space is None):
-        raise InputError("give either a .tflite file or --space NAME")
+        raise InputError("give either a .tflite or .onnx file, or --space NAME")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
             with console.progress() as report:
                 found = api.profile(
-                    model, board, threads=threads, budget=budget, out=out, report=report
+                    model,
+                    board,
+                    threads=threads,
+                    runtime=runtime,
+                    budget=budget,
+                    out=out,
+                    report=report,
                 )
             _show_profile(found, as_json)
             return
         assert space is not None
-        path = out or default_table(board.name, space)
+        path = out or default_table(board.name, space, runtime)
         with console.progress() as report:
             table = api.build_table(
                 space,
@@ -177,6 +192,7 @@ def profile(
                 path,
                 options=parse_options(options),
                 threads=threads,
+                runtime=runtime,
                 seed=seed,
                 schedule=Schedule() if budget is None else Schedule(budget_seconds=budget),
                 report=report,
@@ -358,9 +374,10 @@ def quickstart(
     run(out, device, seed)
 
 
-def default_table(device: str, space: str) -> Path:
+def default_table(device: str, space: str, runtime: str = "auto") -> Path:
     """Where a board's table of a space lies unless it is said otherwise."""
-    return Path("tables") / f"{device}-{space}.boardfit"
+    named = "" if runtime == "auto" else f"-{runtime.replace(':', '-').replace(',', '-')}"
+    return Path("tables") / f"{device}-{space}{named}.boardfit"
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from ..devices.errors import TableFileError
 from .calibration import Calibration, Validation, fit
 from .campaign import MEMORY_CAP, Source, run_campaign
 from .description import describe_layer, describe_network, network_key, read_layer, read_network
-from .emit_tflite import emit, emit_layer
 from .layers import BYTES_PER_ELEMENT, Layer, Network
 from .measurement import Measurement
+from .model_format import AUTO, format_of_runtime
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Entry, Store
@@ -70,7 +70,7 @@ def build_table(
     schedule: Schedule | None = None,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
     memory_cap: int = MEMORY_CAP,
     report: Report = silent,
 ) -> LookupTable:
@@ -99,7 +99,7 @@ def build_table(
                 run_campaign(
                     store,
                     device,
-                    sources(entries),
+                    sources(entries, runtime),
                     replace(schedule, runs=count),
                     threads=threads,
                     runtime=runtime,
@@ -163,18 +163,19 @@ def begin_or_continue(
     return store
 
 
-def sources(entries: Iterable[Entry]) -> dict[str, Source]:
-    """Where the model of each entry comes from."""
+def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
+    """Where the model of each entry comes from, in the format that the runtime takes."""
+    kind = format_of_runtime(runtime)
     found: dict[str, Source] = {}
     for entry in entries:
         if entry.role == "operator":
             layer = read_layer(entry.content)
             memory = 2 * layer.bytes_moved
-            found[entry.key] = Source(partial(emit_layer, layer), memory + _OVERHEAD_BYTES)
+            found[entry.key] = Source(partial(kind.emit_layer, layer), memory + _OVERHEAD_BYTES)
         else:
             network = read_network(entry.content)
             memory = 3 * network.parameters * BYTES_PER_ELEMENT + 2 * network.peak_memory
-            found[entry.key] = Source(partial(emit, network), memory + _OVERHEAD_BYTES)
+            found[entry.key] = Source(partial(kind.emit, network), memory + _OVERHEAD_BYTES)
     return found
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from ..devices.base import Device
 from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged
-from .emit_tflite import emit
 from .layers import Network, NetworkBuilder
+from .model_format import format_of_runtime
 from .progress import Progress, Report, silent
 from .run_litert import Model, Visit, WorkerSession
 from .schedule import PROBE_ROUND, Schedule, batches, next_round, repeats, visiting_order
@@ -187,6 +187,7 @@ class _Run:
         )
 
     def _load_reference(self, session: WorkerSession) -> None:
+        emit = format_of_runtime(session.hello.get("runtime")).emit
         for _ in session.load([Model(REFERENCE_KEY, lambda: emit(reference_network()))]):
             pass
 

@@ -1,4 +1,4 @@
-"""Measure one TFLite model: a latency with its interval, and a verdict on whether to believe it."""
+"""Measure one model: a latency with its interval, and a verdict on whether to believe it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..devices.errors import TableFileError
 from .build import begin_or_continue, measurement
 from .campaign import Source, run_campaign
 from .measurement import Measurement
+from .model_format import AUTO, format_of_file, runtime_for
 from .progress import Report, silent
-from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, inspect, read_model_file
+from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
 from .schedule import Schedule
 from .store import Entry, Store
 
@@ -39,11 +40,11 @@ def profile_model(
     schedule: Schedule | None = None,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
     out: Path | None = None,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure the TFLite model at `path`.
+    """Measure the TFLite or ONNX model at `path`, in a runtime that takes it.
 
     `out` keeps every sample in a file (and goes on with it after an interruption); without it
     they are only returned. Raises `ModelFileError` for a file that is no model, `WorkerError`
@@ -51,7 +52,9 @@ def profile_model(
     """
     schedule = schedule or MODEL_SCHEDULE
     data = read_model_file(path)
-    model = inspect(data, source=str(path))
+    kind = format_of_file(path, data)
+    model = kind.inspect(data, source=str(path))
+    runtime = runtime_for(path, kind, runtime)
     entry = Entry(f"model {model.digest[:16]}", "model", {"name": path.name})
     document = {
         "kind": "profile",

@@ -45,7 +45,7 @@ class OperatorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a TFLite file holds. `digest` is the SHA-256 of its bytes, `size` is in bytes."""
+    """What a model file holds. `digest` is the SHA-256 of its bytes, `size` is in bytes."""
 
     digest: str
     size: int

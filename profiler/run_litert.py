@@ -81,6 +81,12 @@ class WorkerSession:
                     f"this boardfit speaks {PROTOCOL}; remove {device.workspace} there and run "
                     "the same command again"
                 )
+            said = str(self.hello.get("runtime"))
+            if runtime != "auto" and said.partition(":")[0] != runtime.partition(":")[0]:
+                raise WorkerError(
+                    f"{device.name} runs models in {said}, not in {runtime}; give --runtime "
+                    f"{said}, or choose another board"
+                )
         except BaseException:
             self._channel.close()
             raise

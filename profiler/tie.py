@@ -19,9 +19,9 @@ from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
 from .campaign import Source, require_conditions, run_campaign
 from .description import describe_network, network_key
-from .emit_tflite import emit
 from .layers import Network
 from .measurement import Measurement
+from .model_format import AUTO, format_of_runtime
 from .progress import Report, silent
 from .run_litert import WorkerSession
 from .schedule import Schedule
@@ -50,15 +50,20 @@ class TiedMeasurement:
         return self.predicted.seconds / self.seconds - 1
 
 
-def check_conditions(table: LookupTable, device: Device, *, runtime: str = "auto") -> None:
+def check_conditions(table: LookupTable, device: Device) -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
+    with WorkerSession(device, threads=threads_of(table), runtime=runtime_of(table)) as session:
         require_conditions(table.conditions, device, session)
 
 
 def threads_of(table: LookupTable) -> int:
     """The runtime's threads that a table was measured with."""
     return int(table.conditions.get("threads") or 1)
+
+
+def runtime_of(table: LookupTable) -> str:
+    """The runtime that a table was measured with, as it is asked for."""
+    return str(table.conditions.get("runtime") or AUTO)
 
 
 def measure_tied(
@@ -69,7 +74,6 @@ def measure_tied(
     anchors: int = 5,
     schedule: Schedule | None = None,
     path: Path | None = None,
-    runtime: str = "auto",
     report: Report = silent,
 ) -> dict[str, TiedMeasurement]:
     """Measure networks, with their weights where they have some, interleaved with anchors.
@@ -96,11 +100,15 @@ def measure_tied(
     places = np.linspace(0, len(ordered) - 1, min(anchors, len(ordered))).round().astype(int)
     chosen = [ordered[i] for i in places]
     entries = [Entry(key, "anchor", describe_network(known[key][0])) for key in chosen]
-    models: dict[str, Source] = sources(entries)
+    runtime = runtime_of(table)
+    emit = format_of_runtime(runtime).emit
+    models: dict[str, Source] = sources(entries, runtime)
     for name, network in networks.items():
         entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
         entries.append(entry)
-        models[entry.key] = replace(sources([entry])[entry.key], emit=partial(emit, network))
+        models[entry.key] = replace(
+            sources([entry], runtime)[entry.key], emit=partial(emit, network)
+        )
     document = {"kind": "tie", "schedule": asdict(schedule), "table": table.path.name}
     with begin_or_continue(path, entries, document) as store:
         run_campaign(
