@@ -93,6 +93,8 @@ def build_table(
         "device": device.name,
         "threads": threads,
     }
+    if runtime != AUTO:
+        document["runtime"] = runtime
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
             for count in runs:

@@ -23,7 +23,9 @@ LARGEST_FILE = 2**31 - 1  # bytes; what protobuf can hold
 _MOST_NODES = 100_000  # with functions written out; far above any real model
 _LARGEST_TENSOR = 2**40  # elements
 _DEFAULT_DOMAINS = ("", "ai.onnx")
-_CONVERT_AGAIN = "copy or export it again"
+_EXPORT_AGAIN = "copy or export it again"
+
+_Name = tuple[str, str, str]  # of a function: domain, name, overload
 
 
 def inspect_onnx(data: bytes, *, source: str = "the model") -> ModelInfo:
@@ -37,15 +39,13 @@ def inspect_onnx(data: bytes, *, source: str = "the model") -> ModelInfo:
     try:
         model = onnx.load_from_string(data)
     except (DecodeError, ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"{source} is not an ONNX model ({error}); {_CONVERT_AGAIN}"
-        ) from error
+        raise ModelFileError(f"{source} is not an ONNX model ({error}); {_EXPORT_AGAIN}") from error
     try:
         _refuse_traps(model)
         return _inspect(_checked(model), data)
     except _Damaged as error:
         raise ModelFileError(
-            f"{source} is an ONNX model that cannot be used ({error}); {_CONVERT_AGAIN}"
+            f"{source} is an ONNX model that cannot be used ({error}); {_EXPORT_AGAIN}"
         ) from error
 
 
@@ -59,14 +59,14 @@ def _refuse_traps(model: ModelProto) -> None:
         # Followed, it would read any file that this user can read.
         if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
             raise _Damaged("its weights lie in other files, which are not followed: save it as one")
-    bodies = {(f.domain, f.name): f.node for f in model.functions}
-    sizes: dict[tuple[str, str], int] = {}
+    bodies = {(f.domain, f.name, f.overload): f.node for f in model.functions}
+    sizes: dict[_Name, int] = {}
 
-    def written_out(nodes: Iterable[Any], inside: tuple[tuple[str, str], ...]) -> int:
+    def written_out(nodes: Iterable[Any], inside: tuple[_Name, ...]) -> int:
         """How many nodes there are once functions are written out; a few lines can spell 2^60."""
         total = 0
         for node in nodes:
-            key = (node.domain, node.op_type)
+            key = (node.domain, node.op_type, node.overload)
             if key in inside:
                 raise _Damaged(f"the function {node.op_type} calls itself")
             if key in bodies and key not in sizes:

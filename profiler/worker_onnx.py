@@ -36,6 +36,9 @@ class OnnxRuntime:
     """
 
     def __init__(self, wanted: str) -> None:
+        # Since 1.29 it reports models to its makers unless told otherwise: nobody's measurement
+        # should, and its thread would disturb it.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime
         except Exception as error:  # a wheel for another libc or NumPy fails in many ways

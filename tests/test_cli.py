@@ -83,7 +83,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom boardfit.cli import main\nsys.argv = ['boardfit', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'pandas', 'plotly', 'numpy', 'scipy', 'sklearn', 'jinja2'}\n"
+        "heavy = {'torch', 'pandas', 'plotly', 'numpy', 'scipy', 'sklearn', 'jinja2', 'onnx'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -143,8 +143,10 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["profile"], 2, "either a .tflite file or --space"),
+        (["profile"], 2, "either a .tflite or .onnx file, or --space"),
         (["profile", "missing.tflite"], 2, "there is no model file missing.tflite"),
+        (["profile", "missing.onnx"], 2, "there is no model file missing.onnx"),
+        (["profile", "--space", "mobilenetv3-32", "--runtime", "tvm"], 2, "no runtime 'tvm'"),
         (["profile", "--nonsense"], 2, "No such option"),
         (["profile", "--device", "pi5", "x.tflite"], 3, "pi5"),
         (["profile", "--space", "mobilenetv3-23", "--device", "fake"], 2, "mobilenetv3-32"),

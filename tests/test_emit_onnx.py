@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from boardfit.search.stages import Bypass
 from .random_networks import every_layer, networks
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
-onnxruntime = pytest.importorskip("onnxruntime")
 
 
 def run_litert(model: bytes, *images: FloatArray) -> FloatArray:
