@@ -107,6 +107,20 @@ class LitertRuntime:
         return LitertModel(self._interpreter, data, threads)
 
 
+def beside(name: str) -> Any:
+    """The module in the file of that name that lies beside this one.
+
+    By its place: the folder of this file is not always on Python's path.
+    """
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def _version(distribution: str) -> str:
     try:
         from importlib.metadata import version
@@ -211,14 +225,7 @@ def open_runtime(wanted: str) -> Any:
     """The runtime of that name. Raises RuntimeError where it is not installed."""
     if wanted.partition(":")[0] != "onnxruntime":
         return LitertRuntime(wanted)
-    # By its place: the folder of this file is not always on Python's path.
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker_onnx.py")
-    spec = importlib.util.spec_from_file_location("worker_onnx", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.OnnxRuntime(wanted)
+    return beside("worker_onnx").OnnxRuntime(wanted)
 
 
 def read_request(line: bytes) -> Any:

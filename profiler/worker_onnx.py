@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -46,7 +47,7 @@ class OnnxRuntime:
         self._package = onnxruntime
         available = onnxruntime.get_available_providers()
         names = {name.lower(): name for name in available}
-        self._providers = []
+        self._providers: list[str] = []
         for name in wanted.partition(":")[2].split(",") if ":" in wanted else [CPU]:
             plain = name.strip().lower()
             found = names.get(plain) or names.get(plain + "executionprovider")
@@ -62,6 +63,16 @@ class OnnxRuntime:
         self.name = NAME if plain_cpu else f"{NAME}:{','.join(self._providers)}"
         self.version = onnxruntime.__version__
 
+    @property
+    def preferred(self) -> str:
+        """The provider that should run everything."""
+        return self._providers[0]
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether nodes may run on another provider than the preferred one."""
+        return len(self._providers) > 1
+
     def load(self, data: bytes, threads: int) -> OnnxModel:
         """Build a session for a model given as bytes."""
         return OnnxModel(self, data, threads)
@@ -71,43 +82,52 @@ class OnnxRuntime:
 
         Raises RuntimeError where another provider would run a part of the model.
         """
+        strict = CPU not in self._providers
+        try:
+            session = self._create(data, threads, profile, strict)
+        except Exception as error:
+            if not strict or "fallback" not in str(error):
+                raise
+            self._require_all(self._create(data, threads, None, strict=False))
+            raise RuntimeError(
+                f"{', '.join(self._providers)} cannot run all of the model ({error}); to let the "
+                f"CPU run the rest, say --runtime {self.name},{CPU}"
+            ) from None
+        self._require_all(session)
+        return session
+
+    def _create(self, data: bytes, threads: int, profile: str | None, strict: bool) -> Any:
         options = self._package.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
         if threads == 1:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if CPU not in self._providers:
+        if strict:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = profile
-        try:
-            session = self._package.InferenceSession(
-                data, options, providers=self._providers, enable_fallback=0
-            )
-        except Exception as error:
-            if CPU in self._providers:
-                raise
-            raise RuntimeError(
-                f"{', '.join(self._providers)} cannot run all of the model ({error}); to let the "
-                f"CPU run the rest, say --runtime {self.name},{CPU}"
-            ) from None
-        # What cannot start (a driver is missing, say) is left out in silence.
-        missing = [name for name in self._providers if name not in session.get_providers()]
+        return self._package.InferenceSession(
+            data, options, providers=self._providers, enable_fallback=0
+        )
+
+    def _require_all(self, session: Any) -> None:
+        """What cannot start (a driver is missing, say) was left out in silence."""
+        used = session.get_providers()
+        missing = [name for name in self._providers if name not in used]
         if missing:
             raise RuntimeError(
-                f"onnxruntime did not use {', '.join(missing)}, only "
-                f"{', '.join(session.get_providers())}; see whether its driver and libraries are "
-                "installed, or give another --runtime"
+                f"onnxruntime did not use {', '.join(missing)}, only {', '.join(used)}; see "
+                "whether its driver and libraries are installed, or give another --runtime"
             )
-        return session
 
 
 class OnnxModel:
     """A model that is loaded, with random inputs bound, so that a run is nothing else."""
 
     def __init__(self, runtime: OnnxRuntime, data: bytes, threads: int) -> None:
+        self._runtime = runtime
         self._open = partial(runtime.session, data, threads)
         self._session = self._open()
         self._inputs = _random_inputs(self._session)
@@ -121,6 +141,14 @@ class OnnxModel:
             [self._session.get_outputs()[0].name], {**self._inputs, first: image}
         )
         return np.ascontiguousarray(output, np.float32).tobytes()
+
+    def placement(self) -> list[list[Any]]:
+        """Index and kind of each node that the preferred provider does not run."""
+        if not self._runtime.may_fall_back:
+            return []
+        nodes = self.operators(1, time.perf_counter)["operators"]
+        preferred = self._runtime.preferred
+        return [[node["index"], node["kind"]] for node in nodes if node["delegate"] != preferred]
 
     def operators(self, runs: int, clock: Callable[[], float]) -> dict[str, Any]:
         """Times of each node of the optimised graph, from ONNX Runtime's own profile.

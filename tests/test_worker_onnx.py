@@ -179,10 +179,19 @@ def test_the_cpu_runs_the_rest_where_it_is_named(device: Device) -> None:
     assert {operator["delegate"] for operator in answer["operators"]} == {CPU}
 
 
-def test_a_provider_that_does_not_start_is_noticed() -> None:
+@azure
+def test_what_the_preferred_provider_does_not_run_is_listed() -> None:
+    assert OnnxRuntime("onnxruntime").load(MODEL, 1).placement() == []
+    outside = OnnxRuntime("onnxruntime:azure,cpu").load(MODEL, 1).placement()
+    assert [index for index, _ in outside] == list(range(len(outside)))
+    assert [kind for _, kind in outside].count("Conv") == 2
+
+
+@pytest.mark.parametrize("others", [[], [CPU]])
+def test_a_provider_that_does_not_start_is_noticed(others: list[str]) -> None:
     """ONNX Runtime leaves it out with no more than a warning."""
     runtime = OnnxRuntime("onnxruntime")
-    runtime._providers = ["TensorrtExecutionProvider", CPU]
+    runtime._providers = ["TensorrtExecutionProvider", *others]
     with (
         pytest.warns(UserWarning, match="not in available provider names"),
         pytest.raises(RuntimeError, match=f"did not use TensorrtExecutionProvider, only {CPU}"),
