@@ -19,7 +19,6 @@ from onnx import ModelProto, TensorProto, helper
 from ..devices.errors import ModelFileError
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo
 
-LARGEST_FILE = 2**31 - 1  # bytes; what protobuf can hold
 _MOST_NODES = 100_000  # with functions written out; far above any real model
 _LARGEST_TENSOR = 2**40  # elements
 _DEFAULT_DOMAINS = ("", "ai.onnx")
@@ -34,8 +33,6 @@ def inspect_onnx(data: bytes, *, source: str = "the model") -> ModelInfo:
     `source` names it in errors. Raises `ModelFileError` where the bytes are not an ONNX model, a
     damaged one, or one whose weights lie in other files.
     """
-    if len(data) > LARGEST_FILE:
-        raise ModelFileError(f"{source} is larger than 2 GB, which no ONNX file can be")
     try:
         model = onnx.load_from_string(data)
     except (DecodeError, ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -145,6 +146,12 @@ def test_another_runtime_than_asked_for_is_refused() -> None:
 def test_a_provider_that_is_missing_names_those_there_are(device: Device, wanted: str) -> None:
     with pytest.raises(WorkerError, match=rf"cannot start on local: .*it has .*{CPU}: give one"):
         WorkerSession(device, runtime=wanted)
+
+
+def test_without_its_package_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RuntimeError, match=r"no ONNX Runtime \(.*\); install onnxruntime"):
+        OnnxRuntime("onnxruntime")
 
 
 @pytest.mark.parametrize("wanted", ["onnxruntime", "onnxruntime:cpu", f"onnxruntime:{CPU}"])
