@@ -16,6 +16,7 @@ from .tflite_format import IDENTIFIER
 
 AUTO = "auto"  # of runtimes: whichever there is that takes the format; for tables, TFLite's
 ONNX_RUNTIME = "onnxruntime"
+ONNX_SUFFIX = ".onnx"
 SIMULATED = "simulated"  # what the fake board says
 TFLITE_RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 
@@ -23,16 +24,19 @@ TFLITE_RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 @dataclass(frozen=True)
 class ModelFormat:
     """A format: `emit(network)` and `emit_layer(layer)` write it, `inspect(data, source=...)`
-    reads it, and `runtime` is the one that takes it unless another is named."""
+    reads it, and `runtime` is the one that takes it unless another is named. Files end in
+    `suffix`; images have their channels last, or first."""
 
     name: str
+    suffix: str
+    channels_last: bool
     runtime: str
     emit: Callable[..., bytes]
     emit_layer: Callable[..., bytes]
     inspect: Callable[..., ModelInfo]
 
 
-TFLITE = ModelFormat("TFLite", AUTO, emit, emit_layer, inspect)
+TFLITE = ModelFormat("TFLite", ".tflite", True, AUTO, emit, emit_layer, inspect)
 
 
 def onnx_format() -> ModelFormat:
@@ -44,7 +48,9 @@ def onnx_format() -> ModelFormat:
         raise BoardfitError(
             f"this needs {error.name}, which is not installed: pip install 'boardfit[onnx]'"
         ) from error
-    return ModelFormat("ONNX", ONNX_RUNTIME, emit_onnx, emit_onnx_layer, inspect_onnx)
+    return ModelFormat(
+        "ONNX", ONNX_SUFFIX, False, ONNX_RUNTIME, emit_onnx, emit_onnx_layer, inspect_onnx
+    )
 
 
 def format_of_runtime(runtime: object) -> ModelFormat:
@@ -65,7 +71,7 @@ def format_of_runtime(runtime: object) -> ModelFormat:
 
 def format_of_file(path: Path, data: bytes) -> ModelFormat:
     """TFLite files bear a mark; ONNX files have none and are told by their name."""
-    if data[4:8] != IDENTIFIER and path.suffix.lower() == ".onnx":
+    if data[4:8] != IDENTIFIER and path.suffix.lower() == ONNX_SUFFIX:
         return onnx_format()
     return TFLITE
 
