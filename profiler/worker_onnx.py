@@ -206,7 +206,7 @@ def read_profile(events: list[dict[str, Any]], runs: int, warm_up: int) -> list[
                 "seconds": [],
             },
         )
-        operator["seconds"].append(event["dur"] * 1e-6)
+        operator["seconds"].append(event["dur"] / 1e6)
     for operator in nodes.values():
         seen = len(operator["seconds"])
         if seen != runs:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,34 +15,7 @@ from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.stages import Bypass
 
 from .random_networks import every_layer, networks
-
-litert = pytest.importorskip("ai_edge_litert.interpreter")
-
-
-def run_litert(model: bytes, *images: FloatArray) -> FloatArray:
-    interpreter: Any = litert.Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    for tensor, image in zip(interpreter.get_input_details(), images, strict=True):
-        interpreter.set_tensor(tensor["index"], image[None])
-    interpreter.invoke()
-    output: FloatArray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    only: FloatArray = output[0]
-    return only
-
-
-def run_onnx(model: bytes, *images: FloatArray) -> FloatArray:
-    """Images and output have their channels last; the model has them first."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    feeds = {
-        tensor.name: np.ascontiguousarray(np.moveaxis(image[None], -1, 1))
-        for tensor, image in zip(session.get_inputs(), images, strict=True)
-    }
-    (output,) = session.run(None, feeds)
-    only: FloatArray = np.moveaxis(output, 1, -1)[0]
-    return only
+from .runtimes import run_litert, run_onnx
 
 
 def noise(*shape: int, seed: int = 0) -> FloatArray:

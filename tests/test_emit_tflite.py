@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,25 +24,13 @@ from boardfit.profiler.layers import (
 from boardfit.profiler.read_tflite import inspect
 
 from .random_networks import every_layer, networks
-
-litert = pytest.importorskip("ai_edge_litert.interpreter")
+from .runtimes import run_litert as run
 
 ACTIVATIONS: Mapping[Activation, Callable[[FloatArray], FloatArray]] = {
     "none": lambda y: y,
     "relu": lambda y: np.maximum(y, 0),
     "relu6": lambda y: np.clip(y, 0, 6),
 }
-
-
-def run(model: bytes, *images: FloatArray) -> FloatArray:
-    interpreter: Any = litert.Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    for tensor, image in zip(interpreter.get_input_details(), images, strict=True):
-        interpreter.set_tensor(tensor["index"], image[None])
-    interpreter.invoke()
-    output: FloatArray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    only: FloatArray = output[0]
-    return only
 
 
 def noise(*shape: int, seed: int = 0) -> FloatArray:
