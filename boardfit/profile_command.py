@@ -12,6 +12,7 @@ from boardfit.options import (
     InventoryOption,
     JsonOption,
     OptionsOption,
+    RuntimeOption,
     SeedOption,
     ThreadsOption,
     default_table,
@@ -24,7 +25,8 @@ from boardfit.table_commands import show_table
 
 def profile(
     model: Annotated[
-        Path | None, typer.Argument(help="A .tflite file; or give --space.", show_default=False)
+        Path | None,
+        typer.Argument(help="A .tflite or .onnx file; or give --space.", show_default=False),
     ] = None,
     device: DeviceOption = None,
     space: Annotated[
@@ -81,6 +83,7 @@ def profile(
         typer.Option("--allow-fallback", help="Go on where operators run outside of the delegate."),
     ] = False,
     threads: ThreadsOption = 1,
+    runtime: RuntimeOption = "auto",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
     ] = "float32",
@@ -97,7 +100,7 @@ def profile(
     from boardfit.profiler.sustained import parse_duration
 
     if (model is None) == (space is None):
-        raise InputError("give either a .tflite file or --space NAME")
+        raise InputError("give either a .tflite or .onnx file, or --space NAME")
     half_width = None if precision is None else parse_share(precision)
     seconds = None if sustained is None else parse_duration(sustained)
     if model is None and (half_width, seconds, pause) != (None, None, None):
@@ -105,9 +108,9 @@ def profile(
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if model is not None and dtype != "float32":
-        raise InputError("--dtype is for --space; a .tflite file is measured as it is")
+        raise InputError("--dtype is for --space; a model is measured as it is")
     if space is not None and (operators or allow_fallback):
-        raise InputError("--operators and --allow-fallback are for a .tflite file, not for --space")
+        raise InputError("--operators and --allow-fallback are for a single model, not for --space")
     board = connect(device, inventory=boards)
     try:
         if model is not None:
@@ -116,6 +119,7 @@ def profile(
                     model,
                     board,
                     threads=threads,
+                    runtime=runtime,
                     budget=budget,
                     precision=half_width,
                     sustained=seconds,
@@ -130,12 +134,13 @@ def profile(
                 raise WorkerError(found.problem)
             return
         assert space is not None
-        path = out or default_table(board.name, space, dtype)
+        path = out or default_table(board.name, space, dtype, runtime)
         schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
         how: dict[str, Any] = {
             "options": parse_options(options),
             "operators": parse_entries(entries),
             "threads": threads,
+            "runtime": runtime,
             "seed": seed,
             "dtype": dtype,
             "schedule": schedule,

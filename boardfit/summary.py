@@ -310,7 +310,7 @@ def search_rows(result: SearchResult) -> list[Row]:
         {
             "network": name,
             "test_accuracy_%": finalist.accuracy * 100,
-            "tflite_accuracy_%": finalist.exported_accuracy * 100,
+            "file_accuracy_%": finalist.exported_accuracy * 100,
             "predicted_ms": finalist.predicted.seconds * 1e3,
             "measured_ms": finalist.seconds * 1e3,
             "off_%": finalist.prediction_error * 100,

@@ -3,7 +3,7 @@
 BoardfitError                 exit code 1: something failed that is not the user's mistake
 ├── InputError                2: a file, an option or a name that cannot be used
 │   ├── InventoryError            boards.toml is wrong
-│   ├── ModelFileError            not a TFLite model, or a damaged one
+│   ├── ModelFileError            not a TFLite or ONNX model, or a damaged one
 │   ├── TableFileError            not a lookup table, a damaged one, or one of another version
 │   ├── RunFolderError            not a run of ours, or one that was begun with other settings
 │   ├── ReportSourceError         something that no page can be written about
@@ -54,7 +54,7 @@ class InventoryError(InputError):
 
 
 class ModelFileError(InputError):
-    """Not a TFLite model, or a damaged one."""
+    """Not a TFLite or ONNX model, or a damaged one."""
 
 
 class TableFileError(InputError):

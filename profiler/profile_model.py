@@ -1,4 +1,4 @@
-"""Measure one TFLite model: a latency with its interval, and a verdict on whether to believe it."""
+"""Measure one model: a latency with its interval, and a verdict on whether to believe it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .build import begin_or_continue, measurement
 from .campaign import run_campaign
 from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
+from .model_format import AUTO, format_of_file, runtime_for
 from .one_run import Source
 from .operators import UNKNOWN, OperatorProfile, Placement, read_operators, read_placement
 from .progress import Report, silent
-from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, inspect, read_model_file
+from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
 from .run_litert import Model, WorkerSession
 from .schedule import Schedule
 from .store import Entry, Store
@@ -79,7 +80,7 @@ def profile_model(
     schedule: Schedule | None = None,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
     precision: Precision | None = None,
     sustained: float | None = None,
     out: Path | None = None,
@@ -87,8 +88,8 @@ def profile_model(
     allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure the TFLite model at `path`; more often where a `precision` is asked for, and then,
-    for `sustained` seconds, under lasting load.
+    """Measure the TFLite or ONNX model at `path`, in a runtime that takes it; more often where a
+    `precision` is asked for, and then, for `sustained` seconds, under lasting load.
 
     `out` keeps every sample in a file (and goes on with it after an interruption); without it
     they are only returned. `operators` also times every operator inside of the whole model; where
@@ -98,7 +99,9 @@ def profile_model(
     """
     schedule = schedule or MODEL_SCHEDULE
     data = read_model_file(path)
-    model = inspect(data, source=str(path))
+    kind = format_of_file(path, data)
+    model = kind.inspect(data, source=str(path))
+    runtime = runtime_for(path, kind, runtime)
     entry = Entry(f"model {model.digest[:16]}", "model", {"name": path.name})
     document = {
         "kind": "profile",

@@ -26,7 +26,11 @@ from .operators import OperatorProfile, Placement, read_operators, read_placemen
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
-WORKER_FILES = (WORKER_FILE, WORKER_FILE.with_name("worker_operators.py"))  # what lies on a board
+WORKER_FILES = (  # what lies on a board
+    WORKER_FILE,
+    WORKER_FILE.with_name("worker_operators.py"),
+    WORKER_FILE.with_name("worker_onnx.py"),
+)
 _LARGEST = 1e300  # of any number that a worker may say
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
@@ -35,7 +39,7 @@ ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board secon
 
 @dataclass(frozen=True)
 class Model:
-    """A TFLite model under the name that its samples are recorded by; `emit` gives its bytes,
+    """A model under the name that its samples are recorded by; `emit` gives its bytes,
     which are only needed while it is sent, or not at all where its `pieces` are known."""
 
     key: str
@@ -89,6 +93,12 @@ class WorkerSession:
                     f"the worker on {device.name} speaks protocol {self.hello.get('protocol')}, "
                     f"this boardfit speaks {PROTOCOL}; remove {device.workspace} there and run "
                     "the same command again"
+                )
+            said = str(self.hello.get("runtime"))
+            if runtime != "auto" and said.partition(":")[0] != runtime.partition(":")[0]:
+                raise WorkerError(
+                    f"{device.name} runs models in {said}, not in {runtime}; give --runtime "
+                    f"{said}, or choose another board"
                 )
         except BaseException:
             self._channel.close()

@@ -1,6 +1,7 @@
 """What runs on a board: it loads models, times them, and streams what it saw.
 
-It needs Python 3.8 or newer, NumPy, and ai-edge-litert or tflite-runtime. It is started with
+It needs Python 3.8 or newer, NumPy, and ai-edge-litert, tflite-runtime, or (with
+`--runtime onnxruntime` and `worker_onnx.py` beside it) onnxruntime. It is started with
 `python worker.py` and speaks JSON lines: one request a line on standard input, one or more
 answers a line on standard output, all times in seconds of the board's monotonic clock.
 
@@ -311,6 +312,13 @@ class Worker:
         return answer
 
 
+def open_runtime(wanted: str) -> Any:
+    """The runtime of that name. Raises RuntimeError where it is not installed."""
+    if wanted.partition(":")[0] != "onnxruntime":
+        return LitertRuntime(wanted)
+    return beside("worker_onnx").OnnxRuntime(wanted)
+
+
 def read_request(line: bytes) -> Any:
     """The request that a line holds; one that is not JSON becomes a request nobody knows."""
     try:
@@ -378,7 +386,8 @@ def main() -> int:
             core = options.core
             if os.sched_getaffinity(0) != {core}:
                 raise RuntimeError(f"the system did not pin the worker to core {core}")
-        worker = Worker(LitertRuntime(options.runtime), time.perf_counter, options.threads, core)
+        runtime = open_runtime(options.runtime)
+        worker = Worker(runtime, time.perf_counter, options.threads, core)
     except Exception as error:
         send({"error": f"{type(error).__name__}: {error}", "model": None})
         flush()

@@ -603,7 +603,7 @@ def test_the_command_line_names_what_falls_back(resizing: Path, tmp_path: Path) 
 
 def test_a_table_takes_no_operators(tmp_path: Path) -> None:
     asked = ["profile", "--device", "fake", "--space", "mobilenetv3-32", "--operators"]
-    assert "are for a .tflite file" in run(asked, tmp_path, code=2).stderr
+    assert "are for a single model" in run(asked, tmp_path, code=2).stderr
 
 
 def page_of(profile: Path) -> tuple[ModelProfile, Any]:
