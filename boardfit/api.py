@@ -34,20 +34,24 @@ def profile(
     device: Device,
     *,
     threads: int = 1,
+    runtime: str = "auto",
     budget: float | None = None,
     precision: float | None = None,
     sustained: float | None = None,
     pause: float | None = None,
     out: Path | str | None = None,
+    operators: bool = False,
+    allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure a TFLite model: its latency with an interval, and whether to believe it.
+    """Measure a TFLite or ONNX model: its latency with an interval, and whether to believe it.
 
     Once the board has spent `budget` seconds it is visited no more often than necessary. With a
     `precision` (0.02 is 2 %) further sessions are measured until the interval of another session
     is as narrow, or until the board has been busy for `budget` seconds (120 unless given).
     `sustained` is how many seconds it then runs without a pause, `pause` how many the board rests
-    between sessions; `out` keeps every sample in a file.
+    between sessions; `out` keeps every sample in a file. `operators` times each operator inside of
+    the whole model; operators outside of the delegate are an error unless `allow_fallback`.
     """
     from dataclasses import replace
 
@@ -69,9 +73,12 @@ def profile(
         device,
         schedule,
         threads=threads,
+        runtime=runtime,
         precision=wanted,
         sustained=sustained,
         out=None if out is None else Path(out),
+        operators=operators,
+        allow_fallback=allow_fallback,
         report=report,
     )
 
@@ -84,6 +91,7 @@ def build_table(
     options: SpaceOptions | None = None,
     threads: int = 1,
     operators: int | None = OPERATORS,
+    runtime: str = "auto",
     calibration: int = 20,
     validation: int = 60,
     seed: int = 0,
@@ -95,6 +103,7 @@ def build_table(
 
     `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them, and
     `dtype`. At most `operators` are measured, the others interpolated (None: all are measured).
+    `runtime` measures with another one than LiteRT, such as "onnxruntime".
     """
     from boardfit.profiler import build
     from boardfit.search.tabulate import plan_table
@@ -108,7 +117,9 @@ def build_table(
         seed=seed,
         dtype=dtype,
     )
-    return build.build_table(Path(path), device, plan, schedule, threads=threads, report=report)
+    return build.build_table(
+        Path(path), device, plan, schedule, threads=threads, runtime=runtime, report=report
+    )
 
 
 def forecast_table(
@@ -118,6 +129,7 @@ def forecast_table(
     options: SpaceOptions | None = None,
     operators: int | None = OPERATORS,
     threads: int = 1,
+    runtime: str = "auto",
     seed: int = 0,
     dtype: Dtype = "float32",
     schedule: Schedule | None = None,
@@ -127,7 +139,7 @@ def forecast_table(
     from boardfit.search.tabulate import plan_table
 
     plan = plan_table(open_space(space, options), operators=operators, seed=seed, dtype=dtype)
-    return forecast.forecast(device, plan, schedule or Schedule(), threads=threads)
+    return forecast.forecast(device, plan, schedule or Schedule(), threads=threads, runtime=runtime)
 
 
 def extend_table(
@@ -153,6 +165,7 @@ def transfer_table(
     *,
     measurements: int = MEASUREMENTS,
     threads: int = 1,
+    runtime: str = "auto",
     report: Report = silent,
 ) -> LookupTable:
     """Build a table of a board that resembles the donor's from few measurements of its own."""
@@ -161,7 +174,9 @@ def transfer_table(
     from boardfit.profiler.table import LookupTable
 
     plan = plan_transfer(LookupTable.open(donor), measurements=measurements)
-    return build.build_table(Path(path), device, plan, threads=threads, report=report)
+    return build.build_table(
+        Path(path), device, plan, threads=threads, runtime=runtime, report=report
+    )
 
 
 def open_or_build_table(

@@ -16,6 +16,13 @@ InventoryOption = Annotated[
     Path | None, typer.Option("--boards", help="The inventory file, instead of the usual one.")
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads of the runtime.")]
+RuntimeOption = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        help="auto, ai-edge-litert, tflite-runtime, onnxruntime, or onnxruntime:PROVIDER,...",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides every random choice.")]
 OptionsOption = Annotated[
@@ -62,3 +69,11 @@ def parse_share(text: str) -> float:
     if not 0 < share < 1:
         raise InputError(f"--precision {text}: write a share such as 2% or 0.02")
     return share
+
+
+def default_table(device: str, space: str, dtype: str = "float32", runtime: str = "auto") -> Path:
+    """Where a board's table of a space lies unless it is said otherwise."""
+    suffix = "" if runtime == "auto" else f"-{runtime.replace(':', '-').replace(',', '-')}"
+    if dtype != "float32":
+        suffix += f"-{dtype}"
+    return Path("tables") / f"{device}-{space}{suffix}.boardfit"

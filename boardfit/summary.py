@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from boardfit.profiler.measurement import ADVICE, seconds_text
+from boardfit.profiler.operators import RESOLUTION
 
 if TYPE_CHECKING:
     from boardfit.profiler.compare_dtypes import DtypeComparison
@@ -52,6 +53,67 @@ def profile_rows(profile: ModelProfile) -> list[Row]:
     ]
 
 
+def operator_rows(profile: ModelProfile) -> list[Row]:
+    """A row for each operator that was timed, the longest first."""
+    timed = profile.operators
+    if timed is None:
+        return []
+    shapes = dict(zip(timed.operators, timed.output_shapes(profile.model), strict=True))
+    return [
+        {
+            "operator": operator.label,
+            "index": operator.index if operator.index >= 0 else None,
+            "output": shapes[operator],
+            "share_%": timed.share(operator) * 100,
+            "median_us": operator.median * 1e6,
+            "quartiles_us": [seconds * 1e6 for seconds in operator.quartiles],
+            "delegate": operator.delegate,
+            "ran_as": operator.name,
+        }
+        for operator in timed.by_time
+    ]
+
+
+def operator_table(profile: ModelProfile) -> list[Row]:
+    """`operator_rows` as a narrow table; those that the profiler saw take no time are counted."""
+    rows = operator_rows(profile)
+    seen = [row for row in rows if row["median_us"] > 0]
+    table = [
+        {
+            "operator": " ".join(str(row[k]) for k in ("operator", "index") if row[k] is not None),
+            "output": "x".join(map(str, row["output"] or ())),
+            "us": f"{row['median_us']:.4g}",
+            "quartiles": "-".join(f"{value:.4g}" for value in row["quartiles_us"]),
+            "share": f"{row['share_%']:.1f} %",
+            "ran as": row["ran_as"] + ("" if row["delegate"] else " (no delegate)"),
+        }
+        for row in seen
+    ]
+    if len(seen) < len(rows):
+        others = {"operator": f"{len(rows) - len(seen)} others", "us": "< 1"}
+        table.append({**dict.fromkeys(table[0] if table else ["output"], ""), **others})
+    return table
+
+
+def profile_content(profile: ModelProfile) -> list[Row]:
+    """All that is known, for programs: the row of the model, with its operators in it."""
+    (row,) = profile_rows(profile)
+    outside = profile.placement.outside
+    row["outside_of_the_delegate"] = None if outside is None else [list(pair) for pair in outside]
+    row["operator_times"] = None
+    timed = profile.operators
+    if timed is not None:
+        row["operator_times"] = {
+            "runs": timed.runs,
+            "whole_us": timed.total * 1e6,
+            "in_operators_us": timed.in_operators * 1e6,
+            "residual_us": timed.residual * 1e6,
+            "profiling_adds_us": timed.overhead * 1e6,
+            "operators": operator_rows(profile),
+        }
+    return [row]
+
+
 def profile_words(profile: ModelProfile) -> list[str]:
     """What the numbers are worth, and what the model consists of."""
     measured = profile.measurement
@@ -65,7 +127,7 @@ def profile_words(profile: ModelProfile) -> list[str]:
         )
     if profile.sustained is not None:
         words.append(sustained_words(profile.sustained))
-    return [*words, f"Operators: {operators}."]
+    return [*words, f"Operators: {operators}.", *_operator_words(profile)]
 
 
 def sustained_words(load: SustainedLoad) -> str:
@@ -86,6 +148,31 @@ def sustained_words(load: SustainedLoad) -> str:
             "load anew"
         )
     return words + "."
+
+
+def _operator_words(profile: ModelProfile) -> list[str]:
+    """Which operators the delegate took, and how much of the time they account for."""
+    placement, timed = profile.placement, profile.operators
+    if placement.outside is None:
+        words = ["The runtime does not tell which operators a delegate runs."]
+    elif not placement.outside:
+        words = ["The delegate runs all operators."]
+    else:
+        share = "" if timed is None else f" ({timed.share(*timed.outside):.1%} of their time)"
+        words = [f"Outside of the delegate run: {placement.words}{share}."]
+    if timed is not None:
+        words.append(
+            f"The whole takes {seconds_text(timed.total)} (median of {timed.runs} runs), its "
+            f"operators {seconds_text(timed.in_operators)}; {_signed(timed.residual)} "
+            f"({timed.residual / timed.total:.1%}) belong to none of them. The profiler drops what "
+            f"is below a microsecond, up to {seconds_text(RESOLUTION)} an operator, and adds "
+            f"{_signed(timed.overhead)} ({timed.overhead / timed.total:.1%}) to a run."
+        )
+    return words
+
+
+def _signed(seconds: float) -> str:
+    return f"-{seconds_text(-seconds)}" if seconds < 0 else seconds_text(seconds)
 
 
 def forecast_rows(forecast: Forecast) -> list[Row]:
@@ -223,7 +310,7 @@ def search_rows(result: SearchResult) -> list[Row]:
         {
             "network": name,
             "test_accuracy_%": finalist.accuracy * 100,
-            "tflite_accuracy_%": finalist.exported_accuracy * 100,
+            "file_accuracy_%": finalist.exported_accuracy * 100,
             "predicted_ms": finalist.predicted.seconds * 1e3,
             "measured_ms": finalist.seconds * 1e3,
             "off_%": finalist.prediction_error * 100,

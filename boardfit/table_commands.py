@@ -12,6 +12,7 @@ from boardfit.options import (
     InventoryOption,
     JsonOption,
     OptionsOption,
+    RuntimeOption,
     SeedOption,
     ThreadsOption,
     parse_options,
@@ -295,6 +296,7 @@ def table_transfer(
         typer.Option("--measurements", min=1, help="Operators and calibration networks at most."),
     ] = 200,
     threads: ThreadsOption = 1,
+    runtime: RuntimeOption = "auto",
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -306,7 +308,13 @@ def table_transfer(
     try:
         with console.progress() as report:
             found = api.transfer_table(
-                donor, board, out, measurements=measurements, threads=threads, report=report
+                donor,
+                board,
+                out,
+                measurements=measurements,
+                threads=threads,
+                runtime=runtime,
+                report=report,
             )
     finally:
         board.transport.close()

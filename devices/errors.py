@@ -3,7 +3,7 @@
 BoardfitError                 exit code 1: something failed that is not the user's mistake
 ├── InputError                2: a file, an option or a name that cannot be used
 │   ├── InventoryError            boards.toml is wrong
-│   ├── ModelFileError            not a TFLite model, or a damaged one
+│   ├── ModelFileError            not a TFLite or ONNX model, or a damaged one
 │   ├── TableFileError            not a lookup table, a damaged one, or one of another version
 │   ├── RunFolderError            not a run of ours, or one that was begun with other settings
 │   ├── ReportSourceError         something that no page can be written about
@@ -18,6 +18,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
 │   │   └── WorkerLost                it ended while it loaded a model, or does not answer
+│   ├── PlacementError            operators of a model run outside of the delegate
 │   ├── ConditionsChanged         values under different conditions would be mixed
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
@@ -53,7 +54,7 @@ class InventoryError(InputError):
 
 
 class ModelFileError(InputError):
-    """Not a TFLite model, or a damaged one."""
+    """Not a TFLite or ONNX model, or a damaged one."""
 
 
 class TableFileError(InputError):
@@ -128,6 +129,10 @@ class WorkerLost(WorkerError):
     def __init__(self, message: str, *, out_of_memory: bool = False) -> None:
         super().__init__(message)
         self.out_of_memory = out_of_memory
+
+
+class PlacementError(MeasurementError):
+    """Operators run outside of the delegate that was asked for; the message names them."""
 
 
 class ConditionsChanged(MeasurementError):

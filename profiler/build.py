@@ -15,11 +15,11 @@ from ..devices.base import Device
 from ..devices.errors import TableFileError
 from .campaign import MEMORY_CAP, run_campaign
 from .description import read_layer, read_network
-from .emit_tflite import emit, emit_layer
 from .growth import next_operators
 from .judge import describe_result, judge
 from .layers import Layer
 from .measurement import Measurement
+from .model_format import AUTO, format_of_runtime
 from .one_run import Source
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
@@ -39,7 +39,7 @@ def build_table(
     schedule: Schedule | None = None,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
     memory_cap: int = MEMORY_CAP,
     report: Report = silent,
 ) -> LookupTable:
@@ -66,12 +66,14 @@ def build_table(
         "threads": threads,
         **({"donor": plan.donor.describe()} if plan.donor else {}),
     }
+    if runtime != AUTO:
+        document["runtime"] = runtime
 
     def measure(count: int, stage: str) -> None:
         run_campaign(
             store,
             device,
-            sources(store.entries().values()),
+            sources(store.entries().values(), runtime),
             replace(schedule, runs=count),
             threads=threads,
             runtime=runtime,
@@ -121,14 +123,16 @@ def extend_table(
     count = table.runs + 1
     with Store.open(path, write=True) as store:
         plan = store.document("plan") or {}
+        runtime = str(plan.get("runtime", AUTO))
 
         def measure(runs: int) -> None:
             run_campaign(
                 store,
                 device,
-                sources(store.entries().values()),
+                sources(store.entries().values(), runtime),
                 replace(Schedule(**plan["schedule"]), runs=runs),
                 threads=int(plan["threads"]),
+                runtime=runtime,
                 memory_cap=memory_cap,
                 dtype=table.dtype,
                 stage="measure what is missing",
@@ -202,17 +206,18 @@ def _keys(entries: Iterable[Entry]) -> list[tuple[str, str]]:
     return [(entry.key, entry.role) for entry in entries]
 
 
-def sources(entries: Iterable[Entry]) -> dict[str, Source]:
-    """Where the model of each entry comes from."""
+def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
+    """Where the model of each entry comes from, in the format that the runtime takes."""
+    kind = format_of_runtime(runtime)
     found: dict[str, Source] = {}
     for entry in entries:
         if entry.role == "operator":
             layer = read_layer(entry.content)
-            found[entry.key] = Source(partial(emit_layer, layer), layer_memory(layer))
+            found[entry.key] = Source(partial(kind.emit_layer, layer), layer_memory(layer))
         else:
             network = read_network(entry.content)
             memory = 3 * network.parameter_bytes + 2 * network.peak_memory
-            found[entry.key] = Source(partial(emit, network), memory + _OVERHEAD_BYTES)
+            found[entry.key] = Source(partial(kind.emit, network), memory + _OVERHEAD_BYTES)
     return found
 
 

@@ -87,7 +87,7 @@ def _seconds_per_mac(
     with Store.create(None) as store:
         store.begin(entries, {"kind": "forecast"})
         run_campaign(
-            store, device, sources(entries), short, threads=threads, runtime=runtime,
+            store, device, sources(entries, runtime), short, threads=threads, runtime=runtime,
             dtype=few.dtype, stage="ask the board how fast it is",
         )  # fmt: skip
         values = [representative(runs) for runs in run_values(store, runs=1).values()]

@@ -18,8 +18,8 @@ import numpy as np
 from ..devices.errors import BoardfitError
 from .compact import Piece, compact
 from .drift import drift, in_slow_stretch
-from .emit_tflite import emit
 from .layers import Network, NetworkBuilder
+from .model_format import format_of_runtime
 from .progress import Progress, Report
 from .run_litert import Model, Visit, WorkerSession
 from .schedule import (
@@ -239,6 +239,7 @@ class OneRun:
         self._commit([], PROBE_ROUND, evidence)
 
     def _load_reference(self, session: WorkerSession) -> None:
+        emit = format_of_runtime(session.hello.get("runtime")).emit
         for _ in session.load([Model(REFERENCE_KEY, lambda: emit(reference_network()))]):
             pass
 

@@ -1,4 +1,4 @@
-"""Measure one TFLite model: a latency with its interval, and a verdict on whether to believe it."""
+"""Measure one model: a latency with its interval, and a verdict on whether to believe it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Device
-from ..devices.errors import TableFileError
+from ..devices.errors import DeviceError, TableFileError, WorkerError
 from .build import begin_or_continue, measurement
 from .campaign import run_campaign
 from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
+from .model_format import AUTO, format_of_file, runtime_for
 from .one_run import Source
+from .operators import UNKNOWN, OperatorProfile, Placement, read_operators, read_placement
 from .progress import Report, silent
-from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, inspect, read_model_file
+from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
+from .run_litert import Model, WorkerSession
 from .schedule import Schedule
 from .store import Entry, Store
 from .sustained import SustainedLoad, measure_sustained, read_sustained
@@ -31,6 +34,9 @@ MODEL_SCHEDULE = Schedule(
     budget_seconds=30.0,
     pause_seconds=1.0,
 )
+OPERATOR_SECONDS = 10.0  # of the board that timing the operators may take
+OPERATOR_RUNS = (3, 100)  # at least, and at most
+_INFERENCES_A_RUN = 4  # with the profiler and without, each once before it counts
 MOST_RUNS = 30  # that a precision is tried for
 HOPELESS_RUNS = 10  # after which it is known how precise a board can be at best
 
@@ -52,13 +58,20 @@ class Precision:
 @dataclass(frozen=True)
 class ModelProfile:
     """What is known of a model on a board: what it holds, how long it takes, under which
-    conditions. `sustained` is its latency under lasting load, where that was measured."""
+    conditions, and which operators no delegate took.
+
+    `sustained` is its latency under lasting load, `operators` the time of each operator, where
+    these were asked for; `problem` says why the board could not tell the latter.
+    """
 
     name: str
     model: ModelInfo
     measurement: Measurement
     conditions: Mapping[str, Any]
     sustained: SustainedLoad | None = None
+    placement: Placement = UNKNOWN
+    operators: OperatorProfile | None = None
+    problem: str = ""
 
 
 def profile_model(
@@ -67,22 +80,28 @@ def profile_model(
     schedule: Schedule | None = None,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
     precision: Precision | None = None,
     sustained: float | None = None,
     out: Path | None = None,
+    operators: bool = False,
+    allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
-    """Measure the TFLite model at `path`; more often where a `precision` is asked for, and then,
-    for `sustained` seconds, under lasting load.
+    """Measure the TFLite or ONNX model at `path`, in a runtime that takes it; more often where a
+    `precision` is asked for, and then, for `sustained` seconds, under lasting load.
 
     `out` keeps every sample in a file (and goes on with it after an interruption); without it
-    they are only returned. Raises `ModelFileError` for a file that is no model, `WorkerError`
-    where the board's runtime refuses it.
+    they are only returned. `operators` also times every operator inside of the whole model; where
+    that fails, the result says so in `problem` and the rest of it stands. Raises `ModelFileError`
+    for a file that is no model, `WorkerError` where the board's runtime refuses it, and
+    `PlacementError` where operators run outside of the delegate, unless `allow_fallback`.
     """
     schedule = schedule or MODEL_SCHEDULE
     data = read_model_file(path)
-    model = inspect(data, source=str(path))
+    kind = format_of_file(path, data)
+    model = kind.inspect(data, source=str(path))
+    runtime = runtime_for(path, kind, runtime)
     entry = Entry(f"model {model.digest[:16]}", "model", {"name": path.name})
     document = {
         "kind": "profile",
@@ -96,9 +115,16 @@ def profile_model(
         "precision": None if precision is None else precision.half_width,
         "sustained": sustained,
     }
+    loaded = Model(entry.key, source.emit)
     with begin_or_continue(out, [entry], document) as store:
         if store.document("request") != request:  # what is wanted may change, what is kept fits
             store.write_document("request", request)
+        if store.document("placement") is None:
+            with WorkerSession(device, threads=threads, runtime=runtime) as session:
+                placement = _ready(session, loaded).placement(loaded.key)
+            store.write_document("placement", asdict(placement))
+        if not allow_fallback:
+            _placement(store).check(path.name, len(model.operators), device.name)
         runs = max(schedule.runs, _runs_begun(store))
         while True:
             run_campaign(
@@ -114,7 +140,10 @@ def profile_model(
             if precision is None or _enough(store, _profile(store).measurement, precision):
                 break
             runs += 1
-        if sustained is not None:
+        problem = ""
+        if operators and store.document("operators") is None:
+            problem = _time_operators(store, device, loaded, threads, runtime)
+        if sustained is not None:  # last: it leaves the board hot
             measure_sustained(
                 store,
                 device,
@@ -126,7 +155,31 @@ def profile_model(
                 dtype=model.dtype,
                 report=report,
             )
-        return _profile(store)
+        return replace(_profile(store), problem=problem)
+
+
+def _time_operators(store: Store, device: Device, model: Model, threads: int, runtime: str) -> str:
+    """Time the operators of a model and keep their times; return why not where that failed."""
+    runs = _operator_runs(_profile(store).measurement.median.seconds)
+    try:
+        with WorkerSession(device, threads=threads, runtime=runtime) as session:
+            found = _ready(session, model).operators(model.key, runs)
+    except (WorkerError, DeviceError) as error:
+        return str(error)
+    store.write_document("operators", found.content())
+    return ""
+
+
+def _ready(session: WorkerSession, model: Model) -> WorkerSession:
+    for _ in session.load([model]):
+        pass
+    return session
+
+
+def _operator_runs(seconds: float) -> int:
+    """How many times to time the operators of a model that takes so many seconds."""
+    least, most = OPERATOR_RUNS
+    return max(least, min(most, int(OPERATOR_SECONDS / (_INFERENCES_A_RUN * seconds))))
 
 
 def _runs_begun(store: Store) -> int:
@@ -183,12 +236,34 @@ def _profile(store: Store) -> ModelProfile:
             found,
             store.conditions() or {},
             read_sustained(store, float(np.median(found.seconds)), float(lasting or 0.0)),
+            _placement(store),
+            _operators(store),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(
             f"{store.path} is not finished, or damaged ({error}); run `boardfit profile` with the "
             "same --out again"
         ) from error
+
+
+def _placement(store: Store) -> Placement:
+    document = store.document("placement")
+    try:
+        return UNKNOWN if document is None else read_placement(document.get("outside"))
+    except ValueError as error:
+        raise _damaged(store, error) from error
+
+
+def _operators(store: Store) -> OperatorProfile | None:
+    document = store.document("operators")
+    try:
+        return None if document is None else read_operators(document)
+    except ValueError as error:
+        raise _damaged(store, error) from error
+
+
+def _damaged(store: Store, error: ValueError) -> TableFileError:
+    return TableFileError(f"{store.path} is damaged ({error}); measure again with another --out")
 
 
 def _read_model(content: Mapping[str, Any]) -> ModelInfo:

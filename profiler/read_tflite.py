@@ -16,6 +16,7 @@ from pathlib import Path
 from ..devices.errors import ModelFileError
 from .tflite_format import BUILTIN_NAMES, IDENTIFIER, TENSOR_TYPES
 
+LARGEST_FILE = 2**31 - 1  # bytes; what offsets in TFLite and lengths in ONNX can reach
 _MOST_ITEMS = 1_000_000  # tensors or operators; far above any real model
 _SHARING = 16  # how often a file's bytes may be read on average: lists can be shared, a little
 
@@ -46,7 +47,7 @@ class OperatorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a TFLite file holds. `digest` is the SHA-256 of its bytes, `size` is in bytes."""
+    """What a model file holds. `digest` is the SHA-256 of its bytes, `size` is in bytes."""
 
     digest: str
     size: int
@@ -79,6 +80,8 @@ def read_model_file(path: Path) -> bytes:
     if not path.is_file():
         raise ModelFileError(f"the model {path} is not an ordinary file; check the path")
     try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise ModelFileError(f"the model {path} is larger than 2 GB; give a smaller one")
         return path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"cannot read the model {path}: {error.strerror}") from error

@@ -22,9 +22,15 @@ from ..devices.base import Channel, Device
 from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError, WorkerLost
 from .compact import Piece, compact
 from .layers import FloatArray
+from .operators import OperatorProfile, Placement, read_operators, read_placement
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
+WORKER_FILES = (  # what lies on a board
+    WORKER_FILE,
+    WORKER_FILE.with_name("worker_operators.py"),
+    WORKER_FILE.with_name("worker_onnx.py"),
+)
 _LARGEST = 1e300  # of any number that a worker may say
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
@@ -33,7 +39,7 @@ ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board secon
 
 @dataclass(frozen=True)
 class Model:
-    """A TFLite model under the name that its samples are recorded by; `emit` gives its bytes,
+    """A model under the name that its samples are recorded by; `emit` gives its bytes,
     which are only needed while it is sent, or not at all where its `pieces` are known."""
 
     key: str
@@ -88,15 +94,23 @@ class WorkerSession:
                     f"this boardfit speaks {PROTOCOL}; remove {device.workspace} there and run "
                     "the same command again"
                 )
+            said = str(self.hello.get("runtime"))
+            if runtime != "auto" and said.partition(":")[0] != runtime.partition(":")[0]:
+                raise WorkerError(
+                    f"{device.name} runs models in {said}, not in {runtime}; give --runtime "
+                    f"{said}, or choose another board"
+                )
         except BaseException:
             self._channel.close()
             raise
 
     def _start(self, threads: int, runtime: str) -> Channel:
-        content = hashlib.sha256(WORKER_FILE.read_bytes()).hexdigest()[:16]
-        remote = self._device.workspace / PurePosixPath(f"worker-{content}.py")
-        self._device.transport.push(WORKER_FILE, remote)
-        argv = [self._device.python, str(remote), "--runtime", runtime, "--threads", str(threads)]
+        content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
+        folder = self._device.workspace / PurePosixPath(f"worker-{content.hexdigest()[:16]}")
+        for file in WORKER_FILES:
+            self._device.transport.push(file, folder / file.name)
+        remote = str(folder / WORKER_FILE.name)
+        argv = [self._device.python, remote, "--runtime", runtime, "--threads", str(threads)]
         if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]
         return self._device.transport.open(argv)
@@ -242,6 +256,38 @@ class WorkerSession:
             except (TypeError, ValueError):
                 raise self._foreign(json.dumps(answer)) from None
         return np.stack(outputs)
+
+    def placement(self, key: str) -> Placement:
+        """Which operators of a loaded model run outside of the delegate, where that is known."""
+        self._send({"do": "placement", "model": key})
+        answer = self._answer()
+        self._expect(answer, "outside", f"cannot tell the placement of {key}")
+        try:
+            return read_placement(answer["outside"])
+        except ValueError:
+            raise self._foreign(json.dumps(answer)) from None
+
+    def operators(self, key: str, runs: int) -> OperatorProfile:
+        """The time of each operator of a loaded model in that many runs of the whole.
+
+        Raises `WorkerError` where the runtime cannot tell, or dies of it.
+        """
+        self._send({"do": "operators", "model": key, "runs": runs})
+        try:
+            answer = self._answer()
+        except DeviceLost as error:
+            raise WorkerError(
+                f"the runtime on {self._device.name} ended while it timed the operators of {key} "
+                f"({error}); go without --operators there"
+            ) from error
+        self._expect(answer, "operators", f"cannot time the operators of {key}")
+        try:
+            found = read_operators(answer)
+            if found.runs != runs:
+                raise ValueError(f"{found.runs} runs instead of {runs}")
+        except ValueError:
+            raise self._foreign(json.dumps(answer)) from None
+        return found
 
     def conditions(self) -> dict[str, float]:
         """The board's state just now: frequency in Hz, temperature in degrees Celsius, load; `at`

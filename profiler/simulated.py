@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +27,22 @@ INT8_SPEEDUP = 3.0  # of the arithmetic
 SECONDS_PER_INT8_HARD_SWISH = 5e-9  # an element; as in LiteRT, outside of the fast kernels
 CHANNEL_STEP = 8  # kernels work on vectors: a width of 9 costs as much as one of 16
 FREQUENCY = 1.5e9  # Hz, of the simulated core
+SECONDS_PER_INVOKE = 1e-6
+SECONDS_PER_EVENT = 0.4e-6  # that the simulated profiler takes to write down an operator
+REFUSED = frozenset({("resize_bilinear", "float32"), ("hard_swish", "int8")})  # by its delegate
+DELEGATE = "simulated"
 TICK = 2.0**-36  # seconds; whole ticks add up exactly, so no value depends on when it was taken
 
 
 def simulated_seconds(data: bytes) -> float:
     """Seconds that the simulated board takes for a TFLite model, without noise."""
-    return 1e-6 + sum(_operator_seconds(operator) for operator in inspect(data).operators)
+    return SECONDS_PER_INVOKE + sum(
+        _operator_seconds(operator) for operator in inspect(data).operators
+    )
+
+
+def _refused(operator: OperatorInfo) -> bool:
+    return (operator.name, operator.dtype) in REFUSED
 
 
 def _operator_seconds(operator: OperatorInfo) -> float:
@@ -140,6 +150,39 @@ class _SimulatedModel:
             self._state = 1.4 if self._rng.random() < 0.1 else 1.0
         noise = 1.0 + runtime.noise * abs(self._rng.normal())
         runtime.pass_time(self._seconds * self._state * noise * runtime.slowdown)
+
+    def placement(self) -> list[list[Any]]:
+        found = inspect(self._data).operators
+        return [[index, o.name] for index, o in enumerate(found) if _refused(o)]
+
+    def operators(self, runs: int, clock: Callable[[], float]) -> dict[str, Any]:
+        """Times of each operator with noise of their own, and whole runs around them."""
+        rng = np.random.default_rng([self._runtime.seed, self._digest, runs])
+        found = inspect(self._data).operators
+        alone = np.array([_operator_seconds(operator) for operator in found])
+        noise = 1.0 + self._runtime.noise * np.abs(rng.normal(size=(runs, len(found))))
+        inside = alone * noise * self._runtime.slowdown
+        profiled, plain = [], []
+        for times in inside:
+            start = clock()
+            self._runtime.pass_time(
+                SECONDS_PER_INVOKE + SECONDS_PER_EVENT * len(found) + float(times.sum())
+            )
+            profiled.append(clock() - start)
+            start = clock()
+            self.invoke()
+            plain.append(clock() - start)
+        rows = [
+            {
+                "name": operator.name,
+                "kind": operator.name,
+                "index": index,
+                "delegate": None if _refused(operator) else DELEGATE,
+                "seconds": inside[:, index].tolist(),
+            }
+            for index, operator in enumerate(found)
+        ]
+        return {"operators": rows, "profiled": profiled, "plain": plain}
 
     def predict(self, data: bytes) -> bytes:
         if self._real is None:

@@ -20,9 +20,9 @@ from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
 from .campaign import require_conditions, run_campaign
 from .description import describe_network, network_key
-from .emit_tflite import emit
 from .layers import Network
 from .measurement import Measurement
+from .model_format import AUTO, ONNX_RUNTIME, TFLITE_RUNTIMES, format_of_runtime
 from .one_run import Source
 from .progress import Report, silent
 from .run_litert import WorkerSession
@@ -52,15 +52,26 @@ class TiedMeasurement:
         return self.predicted.seconds / self.seconds - 1
 
 
-def check_conditions(table: LookupTable, device: Device, *, runtime: str = "auto") -> None:
+def check_conditions(table: LookupTable, device: Device) -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
+    with WorkerSession(device, threads=threads_of(table), runtime=runtime_of(table)) as session:
         require_conditions(table.conditions, device, session, table.dtype)
 
 
 def threads_of(table: LookupTable) -> int:
     """The runtime's threads that a table was measured with."""
     return int(table.conditions.get("threads") or 1)
+
+
+def runtime_of(table: LookupTable) -> str:
+    """The runtime that a table was measured with, as it is asked for.
+
+    Where a table (an imported one) names none that we have, it is whichever the board has: then
+    its conditions say that it differs.
+    """
+    runtime = str(table.conditions.get("runtime") or AUTO)
+    known = runtime.partition(":")[0] in (*TFLITE_RUNTIMES, ONNX_RUNTIME)
+    return runtime if known else AUTO
 
 
 def measure_tied(
@@ -71,7 +82,6 @@ def measure_tied(
     anchors: int = 5,
     schedule: Schedule | None = None,
     path: Path | None = None,
-    runtime: str = "auto",
     report: Report = silent,
 ) -> dict[str, TiedMeasurement]:
     """Measure networks, with their weights where they have some, interleaved with anchors.
@@ -84,10 +94,13 @@ def measure_tied(
     """
     networks = {name: table.form_of(network) for name, network in networks.items()}
     predicted = {name: table.latency(network) for name, network in networks.items()}
+    runtime = runtime_of(table)
+    emit = format_of_runtime(runtime).emit
     models: dict[str, tuple[Entry, Source]] = {}
     for name, network in networks.items():
         entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
-        models[name] = entry, replace(sources([entry])[entry.key], emit=partial(emit, network))
+        source = sources([entry], runtime)[entry.key]
+        models[name] = entry, replace(source, emit=partial(emit, network))
     anchor_ratio, found = measure_with_anchors(
         table,
         device,
@@ -95,7 +108,6 @@ def measure_tied(
         anchors=anchors,
         schedule=schedule,
         path=path,
-        runtime=runtime,
         stage="measure the networks",
         report=report,
     )
@@ -119,7 +131,6 @@ def measure_with_anchors(
     schedule: Schedule | None = None,
     path: Path | None = None,
     document: Mapping[str, Any] | None = None,
-    runtime: str = "auto",
     stage: str = "measure",
     report: Report = silent,
 ) -> tuple[float, dict[str, Measurement]]:
@@ -145,7 +156,8 @@ def measure_with_anchors(
         )
     chosen = spread(ordered, anchors)
     entries = [Entry(key, "anchor", describe_network(known[key][0])) for key in chosen]
-    found = sources(entries) | {entry.key: source for entry, source in models}
+    runtime = runtime_of(table)
+    found = sources(entries, runtime) | {entry.key: source for entry, source in models}
     entries += [entry for entry, _ in models]
     plan = {
         "kind": "tie",

@@ -29,7 +29,7 @@ from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
-from .tie import measure_with_anchors, spread, threads_of
+from .tie import measure_with_anchors, runtime_of, spread, threads_of
 
 SPEED_LIMIT = 0.10  # how much faster or slower the board may have become
 CHANGED_LIMIT = 0.10  # share of the sampled operators that may have changed by so much
@@ -141,7 +141,6 @@ def verify_table(
     seed: int = 0,
     schedule: Schedule | None = None,
     path: Path | None = None,
-    runtime: str = "auto",
     report: Report = silent,
 ) -> Verification:
     """Measure `sample` operators and `networks` held-out networks of a table again.
@@ -152,6 +151,7 @@ def verify_table(
     """
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
+    runtime = runtime_of(table)
     with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
         differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
@@ -168,7 +168,7 @@ def verify_table(
         Entry(signature, "operator", describe_layer(table.operators[signature].layer))
         for signature in operators
     ]
-    models: Mapping[str, Source] = sources(entries)
+    models: Mapping[str, Source] = sources(entries, runtime)
     anchor_ratio, measured = measure_with_anchors(
         table,
         device,
@@ -177,7 +177,6 @@ def verify_table(
         schedule=schedule or Schedule(),  # the table's own: more visits would find smaller minima
         path=path,
         document={"kind": "verification", "entries": len(entries)},
-        runtime=runtime,
         stage="measure a sample again",
         report=report,
     )

@@ -1,6 +1,7 @@
-"""The one file that runs on a board: it loads models, times them, and streams what it saw.
+"""What runs on a board: it loads models, times them, and streams what it saw.
 
-It needs Python 3.8 or newer, NumPy, and ai-edge-litert or tflite-runtime. It is started with
+It needs Python 3.8 or newer, NumPy, and ai-edge-litert, tflite-runtime, or (with
+`--runtime onnxruntime` and `worker_onnx.py` beside it) onnxruntime. It is started with
 `python worker.py` and speaks JSON lines: one request a line on standard input, one or more
 answers a line on standard output, all times in seconds of the board's monotonic clock.
 
@@ -16,6 +17,12 @@ answers a line on standard output, all times in seconds of the board's monotonic
                                                 {"done": 3, "wall": 0.81, "inside": 0.75}
     {"do": "predict", "model": ID, "inputs": [BASE64, ...]}
                                                 {"outputs": [BASE64, ...]}   (float32)
+    {"do": "placement", "model": ID}            {"outside": [[INDEX, NAME], ...] or null}
+                                                (operators that the delegate did not take, or
+                                                 null where the runtime does not tell)
+    {"do": "operators", "model": ID, "runs": N} {"operators": [{"name": ..., "kind": ...,
+                                                 "index": 0, "delegate": ..., "seconds": [...]},
+                                                 ...], "profiled": [...], "plain": [...]}
     {"do": "conditions"}                        {"conditions": {"at": ..., ...}}
     {"do": "exit"}                              (ends)
     (anything that fails)                       {"error": "in words", "model": ID or null}
@@ -31,6 +38,7 @@ from __future__ import annotations
 import argparse
 import base64
 import gc
+import importlib.util
 import json
 import os
 import platform
@@ -87,8 +95,9 @@ def drawn(exponent: int, start: int, count: int) -> NDArray[np.float32]:
 class LitertModel:
     """A model that is loaded, with random inputs in place."""
 
-    def __init__(self, interpreter_class: Any, data: bytes, threads: int) -> None:
-        self._interpreter = interpreter_class(model_content=data, num_threads=threads)
+    def __init__(self, runtime: LitertRuntime, data: bytes, threads: int) -> None:
+        self._runtime, self._data, self._threads = runtime, data, threads
+        self._interpreter = runtime.interpreter(model_content=data, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
         self._outputs = self._interpreter.get_output_details()
@@ -112,6 +121,37 @@ class LitertModel:
         output = self._interpreter.get_tensor(self._outputs[0]["index"])
         return np.ascontiguousarray(output, np.float32).tobytes()
 
+    def placement(self) -> list[list[Any]] | None:
+        """Index and name of the operators that no delegate took, or None where nobody knows."""
+        results = [tensor["index"] for tensor in self._outputs]
+        try:
+            found: list[list[Any]] = beside("worker_operators").outside(self._details(), results)
+        except (AttributeError, KeyError, TypeError, ValueError):  # no part of the public API
+            return None
+        return found
+
+    def operators(self, runs: int, clock: Callable[[], float]) -> Answer:
+        """Times of each operator. Raises RuntimeError where the runtime cannot tell them."""
+        if self._runtime.name != "ai-edge-litert":
+            raise RuntimeError(
+                f"this runtime cannot tell the times of operators: {self._runtime.name} has no "
+                "profiler; install ai-edge-litert on the board, or go without"
+            )
+        answer: Answer = beside("worker_operators").operators(
+            self._data,
+            [self._interpreter.get_tensor(tensor["index"]).tobytes() for tensor in self._inputs],
+            self._details(),
+            self.invoke,
+            version=self._runtime.version,
+            threads=self._threads,
+            runs=runs,
+            clock=clock,
+        )
+        return answer
+
+    def _details(self) -> Any:
+        return self._interpreter._get_ops_details()
+
 
 class LitertRuntime:
     """LiteRT, or its predecessor tflite-runtime, whichever is installed."""
@@ -129,7 +169,7 @@ class LitertRuntime:
             except Exception as error:  # a wheel for another libc or NumPy fails in many ways
                 tried.append(f"{name}: {error}")
                 continue
-            self._interpreter = package.Interpreter
+            self.interpreter = package.Interpreter
             self.name = name
             self.version = _version(name)
             return
@@ -139,7 +179,21 @@ class LitertRuntime:
 
     def load(self, data: bytes, threads: int) -> LitertModel:
         """Build an interpreter for a model given as bytes."""
-        return LitertModel(self._interpreter, data, threads)
+        return LitertModel(self, data, threads)
+
+
+def beside(name: str) -> Any:
+    """The module in the file of that name that lies beside this one.
+
+    By its place: the folder of this file is not always on Python's path.
+    """
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _version(distribution: str) -> str:
@@ -199,6 +253,10 @@ class Worker:
                 model = self._models[request["model"]]
                 inputs = [base64.b64decode(data) for data in request["inputs"]]
                 yield {"outputs": [_text(model.predict(data)) for data in inputs]}
+            elif do == "placement":
+                yield self._placement(request)
+            elif do == "operators":
+                yield self._operators(request)
             elif do == "conditions":
                 yield {"conditions": {"at": self._clock(), **self._state()}}
             else:
@@ -241,6 +299,24 @@ class Worker:
         finally:
             gc.enable()
         yield {"done": request["round"], "wall": clock() - begin, "inside": inside}
+
+    def _placement(self, request: Answer) -> Answer:
+        model = self._models[request["model"]]
+        return {"outside": model.placement() if hasattr(model, "placement") else None}
+
+    def _operators(self, request: Answer) -> Answer:
+        model = self._models[request["model"]]
+        if not hasattr(model, "operators"):
+            raise RuntimeError(f"{self._runtime.name} does not tell the times of operators")
+        answer: Answer = model.operators(int(request["runs"]), self._clock)
+        return answer
+
+
+def open_runtime(wanted: str) -> Any:
+    """The runtime of that name. Raises RuntimeError where it is not installed."""
+    if wanted.partition(":")[0] != "onnxruntime":
+        return LitertRuntime(wanted)
+    return beside("worker_onnx").OnnxRuntime(wanted)
 
 
 def read_request(line: bytes) -> Any:
@@ -310,7 +386,8 @@ def main() -> int:
             core = options.core
             if os.sched_getaffinity(0) != {core}:
                 raise RuntimeError(f"the system did not pin the worker to core {core}")
-        worker = Worker(LitertRuntime(options.runtime), time.perf_counter, options.threads, core)
+        runtime = open_runtime(options.runtime)
+        worker = Worker(runtime, time.perf_counter, options.threads, core)
     except Exception as error:
         send({"error": f"{type(error).__name__}: {error}", "model": None})
         flush()

@@ -6,19 +6,24 @@ import numpy as np
 import pandas as pd
 
 from ..profiler.measurement import ADVICE
+from ..profiler.operators import RESOLUTION, OperatorProfile
+from ..profiler.profile_model import ModelProfile
 from ..profiler.sustained import SustainedLoad
 from .about import advice, board_text, conditions_grid, drift_findings, journal_frame
-from .blocks import Finding, Part, Section, grid
+from .blocks import Block, Finding, Part, Section, grid
 from .frames import (
+    MILLISECONDS,
     bytes_text,
     count_text,
     interval_text,
     model_operators_frame,
+    operator_times_frame,
     percent_text,
     size_text,
     time_text,
 )
 from .plots import histogram_plot, runs_plot, samples_plot
+from .plots_operators import operators_plot
 from .plots_sustained import sustained_plot
 from .plots_table import reference_plot
 from .sources import ProfileSource
@@ -38,7 +43,7 @@ def profile_section(source: ProfileSource) -> Section:
         f"run{'s' if runs != 1 else ''} is {measurement.verdict}"
         + (f": {ADVICE['steady']}." if measurement.verdict == "steady" else "."),
     )
-    findings = list(drift_findings(source.journal))
+    findings = [*_placement_findings(profile), *drift_findings(source.journal)]
     if measurement.verdict != "steady":
         finding = Finding(
             f"The numbers are {measurement.verdict}: {measurement.reason}.",
@@ -101,6 +106,7 @@ def profile_section(source: ProfileSource) -> Section:
                              samples_plot(source.samples), runs_plot(profile),
                              reference_plot(source.journal))),
             *([] if load is None else [Part("Under lasting load", (sustained_plot(load),))]),
+            Part("The operators", _operators(profile)),
             Part("The model", (grid("What it is", about), grid("Its operators", kinds))),
             Part("Board and origin",
                  (conditions_grid(profile.conditions),
@@ -151,3 +157,59 @@ def _sustained_rows(load: SustainedLoad) -> list[tuple[str, str]]:
             begin, end = known[0] / scale, known[-1] / scale
             rows.append((f"… {name.lower()}", f"{begin:.3g} to {end:.3g} {unit}"))
     return rows
+
+
+def _operators(profile: ModelProfile) -> tuple[Block, ...]:
+    """Where the time goes: all operators as bars, by kind, and what belongs to none of them."""
+    plot, timed = operators_plot(profile), profile.operators
+    if timed is None:
+        return (plot,)
+    kinds = operator_times_frame(profile).groupby("kind", sort=False)
+    rows = [
+        (kind, str(len(group)), *_kind_texts(group["ms"].sum() / MILLISECONDS, len(group), timed))
+        for kind, group in kinds
+    ]
+    by_kind = pd.DataFrame(rows, columns=["kind", "count", "time", "share"])
+    whole = timed.total
+    figures = pd.DataFrame(
+        [
+            ("Runs of the whole model", count_text(timed.runs)),
+            ("The whole, without the profiler", time_text(whole)),
+            ("… inside of operators", time_text(timed.in_operators)),
+            ("… in none of them", f"{time_text(timed.residual)} "
+                                  f"({percent_text(timed.residual / whole)})"),
+            ("What profiling adds", f"{time_text(timed.overhead)} "
+                                    f"({percent_text(timed.overhead / whole)})"),
+            ("Operators outside of the delegate", str(len(timed.outside))),
+            ("… share of the operators' time", percent_text(timed.share(*timed.outside))),
+        ],
+        columns=["figure", "value"],
+    )  # fmt: skip
+    caption = "Operators that take less than a microsecond each are counted as zero in the sums."
+    return (plot, grid("By kind", by_kind, caption), grid("The operators and the whole", figures))
+
+
+def _kind_texts(seconds: float, count: int, timed: OperatorProfile) -> tuple[str, str]:
+    """Time and share of a kind of operator; limits where the profiler saw no time."""
+    below = "" if seconds else "< "
+    seconds = seconds or count * RESOLUTION
+    share = seconds / max(timed.in_operators, RESOLUTION)
+    return below + time_text(seconds), below + percent_text(min(share, 1.0))
+
+
+def _placement_findings(profile: ModelProfile) -> tuple[Finding, ...]:
+    placement = profile.placement
+    if not placement.outside:
+        return ()
+    count, timed = len(placement.outside), profile.operators
+    share = "" if timed is None else (
+        f"; they take {percent_text(timed.share(*timed.outside))} of the operators' time"
+    )  # fmt: skip
+    return (
+        Finding(
+            f"{count} of {len(profile.model.operators)} operators run outside of the delegate: "
+            f"{placement.words}{share}.",
+            "Give the model operators that the delegate takes; until then its latency is not the "
+            "delegate's.",
+        ),
+    )

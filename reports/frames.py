@@ -229,6 +229,29 @@ def model_operators_frame(profile: ModelProfile) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["operator", "count", "parameters"])
 
 
+def operator_times_frame(profile: ModelProfile) -> pd.DataFrame:
+    """The operators that were timed, the longest first: name with position, kind, output shape,
+    milliseconds, share, delegate, and what the runtime ran. Empty where none was timed."""
+    columns = ["operator", "kind", "output", "ms", "percent", "delegate", "ran_as"]
+    timed = profile.operators
+    if timed is None:
+        return pd.DataFrame(columns=columns)
+    rows = [
+        (
+            o.label if o.index < 0 else f"{o.label} ({o.index})",
+            o.label,
+            "" if shape is None else size_text(*shape),
+            o.median * MILLISECONDS,
+            timed.share(o) * 100,
+            o.delegate,
+            o.name,
+        )
+        for o, shape in zip(timed.operators, timed.output_shapes(profile.model), strict=True)
+    ]
+    frame = pd.DataFrame(rows, columns=columns).astype({"delegate": object})
+    return frame.sort_values("ms", ascending=False, kind="stable", ignore_index=True)
+
+
 def trials_frame(result: SearchResult) -> pd.DataFrame:
     """The networks that a search scored, each once: milliseconds, accuracy, origin, Pareto.
 

@@ -1,4 +1,4 @@
-"""From a trained network to a `.tflite` file that is proven to compute the same."""
+"""From a trained network to a `.tflite` or `.onnx` file that is proven to compute the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
 from ..devices.files import write_atomically
-from ..profiler.emit_tflite import emit
+from ..profiler.model_format import AUTO, format_of_runtime
 from ..profiler.run_litert import Model, WorkerSession
 from .data import Images, normalise
 from .network_module import NetworkModule, to_network
@@ -38,23 +38,26 @@ def export(
     test: Images,
     *,
     threads: int = 1,
-    runtime: str = "auto",
+    runtime: str = AUTO,
 ) -> Exported:
-    """Write the module as a TFLite model, run it on the board, and compare.
+    """Write the module in the format that the runtime takes, run it on the board, and compare.
 
-    Every test image goes through both. Raises `MeasurementError` where the outputs differ.
+    `path` is given the ending of the format. Every test image goes through both. Raises
+    `MeasurementError` where the outputs differ.
     """
     module.eval()
-    data = emit(to_network(module))
+    kind = format_of_runtime(runtime)
+    path = path.with_suffix(kind.suffix)
+    data = kind.emit(to_network(module))
     write_atomically(path, data)
     expected = predict(module, test).numpy()
     with WorkerSession(device, threads=threads, runtime=runtime) as session:
         for _ in session.load([Model("exported", lambda: data)]):
             pass
+        order = (0, 2, 3, 1) if kind.channels_last else (0, 1, 2, 3)
         outputs = np.concatenate(
             [
-                # The board takes height, width, channels.
-                session.predict("exported", normalise(group).permute(0, 2, 3, 1).numpy())
+                session.predict("exported", normalise(group).permute(order).numpy())
                 for group in torch.split(test.images, 500)
             ]
         )

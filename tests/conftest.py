@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime, where tests use it themselves
+
 
 def missing(what: str, remedy: str) -> None:
     """Skip a test that needs something this machine lacks; where nothing may be skipped, fail."""

@@ -56,7 +56,7 @@ def make_profile(
     model.write_bytes(emit(reference_network()))
     schedule = replace(QUICK, runs=3, minimum_rounds=rounds, maximum_rounds=rounds)
     device = fake_device(BoardEntry("fake", "fake"), throttling=throttling)
-    profile_model(model, device, schedule, sustained=sustained, out=path)
+    profile_model(model, device, schedule, sustained=sustained, out=path, operators=True)
 
 
 def make_finalist(

@@ -90,7 +90,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom boardfit.cli import main\nsys.argv = ['boardfit', '--help']\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'pandas', 'plotly', 'numpy', 'scipy', 'sklearn', 'jinja2'}\n"
+        "heavy = {'torch', 'pandas', 'plotly', 'numpy', 'scipy', 'sklearn', 'jinja2', 'onnx'}\n"
         "print('LOADED', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -191,8 +191,10 @@ def test_a_table_is_verified(table: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["profile"], 2, "either a .tflite file or --space"),
+        (["profile"], 2, "either a .tflite or .onnx file, or --space"),
         (["profile", "missing.tflite"], 2, "there is no model file missing.tflite"),
+        (["profile", "missing.onnx"], 2, "there is no model file missing.onnx"),
+        (["profile", "--space", "mobilenetv3-32", "--runtime", "tvm"], 2, "no runtime 'tvm'"),
         (["profile", "--nonsense"], 2, "No such option"),
         (["profile", "x.tflite", "--sustained", "soon"], 2, "write 30s, 10m or 1h"),
         (["profile", "x.tflite", "--precision", "2.5"], 2, "write a share such as 2%"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from boardfit.profiler.emit_tflite import emit, emit_layer, random_weights
 from boardfit.profiler.layers import (
-    OPERATORS,
     Activation,
     FloatArray,
     Layer,
@@ -25,24 +23,14 @@ from boardfit.profiler.layers import (
 )
 from boardfit.profiler.read_tflite import inspect
 
-litert = pytest.importorskip("ai_edge_litert.interpreter")
+from .random_networks import every_layer, networks
+from .runtimes import run_litert as run
 
 ACTIVATIONS: Mapping[Activation, Callable[[FloatArray], FloatArray]] = {
     "none": lambda y: y,
     "relu": lambda y: np.maximum(y, 0),
     "relu6": lambda y: np.clip(y, 0, 6),
 }
-
-
-def run(model: bytes, *images: FloatArray) -> FloatArray:
-    interpreter: Any = litert.Interpreter(model_content=model, num_threads=1)
-    interpreter.allocate_tensors()
-    for tensor, image in zip(interpreter.get_input_details(), images, strict=True):
-        interpreter.set_tensor(tensor["index"], image[None])
-    interpreter.invoke()
-    output: FloatArray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    only: FloatArray = output[0]
-    return only
 
 
 def noise(*shape: int, seed: int = 0) -> FloatArray:
@@ -280,50 +268,6 @@ def test_drawn_weights_keep_activations_near_one(layer: Layer) -> None:
 # The law: whatever network is written down, the file names the same operators
 
 
-@st.composite
-def networks(draw: st.DrawFn) -> Network:
-    """Random wiring of every operator; a step that does not fit is left out."""
-    size = st.integers(1, 8)
-    builder = NetworkBuilder((draw(size), draw(size), draw(size)))
-    for op in draw(st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=12)):
-        tensors = st.integers(0, len(builder.nodes))
-        x, y = draw(tensors), draw(tensors)
-        number = draw(st.integers(1, 5))
-        activation = draw(st.sampled_from(list(ACTIVATIONS)))
-        try:
-            if op == "conv_2d":
-                builder.conv_2d(x, number, kernel=number, stride=1 + y % 2, activation=activation)
-            elif op == "depthwise_conv_2d":
-                builder.depthwise_conv_2d(x, kernel=number, activation=activation)
-            elif op == "fully_connected":
-                builder.fully_connected(x, number, activation=activation)
-            elif op == "add":
-                builder.add(x, y, activation=activation)
-            elif op == "mul":
-                builder.mul(x, y, activation=activation)
-            elif op == "pad":
-                builder.pad_channels(x, builder.shape(x)[-1] + number - 1)
-            elif op == "slice":
-                builder.slice_channels(x, number - 1, number + y)
-            elif op == "concatenation":
-                builder.concatenation([x, y, x][:number])
-            elif op == "mean":
-                builder.mean(x, keep_dimensions=number > 2)
-            elif op == "average_pool_2d":
-                builder.average_pool_2d(x, kernel=number, stride=1 + y % 2)
-            elif op == "reshape":
-                builder.reshape(x, (int(np.prod(builder.shape(x))),))
-            elif op == "resize_bilinear":
-                builder.resize_bilinear(x, number, y + 1)
-            else:
-                builder.elementwise(op, x)
-        except ValueError:
-            continue
-    if not builder.nodes:
-        builder.elementwise("relu", 0)
-    return builder.build()
-
-
 @given(networks())
 @settings(max_examples=150, deadline=None)
 def test_the_file_names_the_operators_that_were_described(network: Network) -> None:
@@ -348,23 +292,6 @@ def test_the_runtime_takes_every_network(network: Network) -> None:
 
 def test_every_operator_is_emitted_alone() -> None:
     """As the table's entries are: one layer, as many inputs as it has."""
-    layers = [
-        Layer("conv_2d", ((4, 4, 2),), (2, 2, 3), kernel=3, stride=2),
-        Layer("depthwise_conv_2d", ((4, 4, 2),), (4, 4, 2), kernel=3),
-        Layer("fully_connected", ((4,),), (3,)),
-        Layer("add", ((4, 4, 2), (4, 4, 2)), (4, 4, 2)),
-        Layer("mul", ((4, 4, 2), (1, 1, 2)), (4, 4, 2)),
-        Layer("pad", ((4, 4, 2),), (4, 4, 3)),
-        Layer("slice", ((4, 4, 2),), (4, 4, 1), offset=1),
-        Layer("concatenation", ((4, 4, 2), (4, 4, 1)), (4, 4, 3)),
-        Layer("mean", ((4, 4, 2),), (1, 1, 2)),
-        Layer("average_pool_2d", ((4, 4, 2),), (2, 2, 2), kernel=2, stride=2),
-        *(Layer(op, ((4, 4, 2),), (4, 4, 2)) for op in ("relu", "relu6", "hard_swish")),
-        *(Layer(op, ((4, 4, 2),), (4, 4, 2)) for op in ("logistic", "softmax")),
-        Layer("reshape", ((4, 4, 2),), (32,)),
-        Layer("resize_bilinear", ((4, 4, 2),), (8, 8, 2)),
-    ]
-    assert {layer.op for layer in layers} == set(OPERATORS)
-    for layer in layers:
+    for layer in every_layer():
         images = [noise(*shape) for shape in layer.inputs]
         assert run(emit_layer(layer), *images).shape == layer.output

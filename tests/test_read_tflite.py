@@ -174,9 +174,12 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**31)  # a hole: it takes no space
     for name, words in (
         ("none.tflite", "there is no model file .*none.tflite; check the path"),
         (".", "is not an ordinary file"),
+        ("large", "the model .*large is larger than 2 GB"),
         ("pipe", "the model .*pipe is not an ordinary file; check the path"),
     ):
         with pytest.raises(ModelFileError, match=words):

@@ -1,0 +1,1 @@
+../../boardfit/profile_command.py

@@ -1,0 +1,177 @@
+"""The command `profile`, of a model or of a search space's operators: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from boardfit.options import (
+    DeviceOption,
+    InventoryOption,
+    JsonOption,
+    OptionsOption,
+    RuntimeOption,
+    SeedOption,
+    ThreadsOption,
+    default_table,
+    parse_entries,
+    parse_options,
+    parse_share,
+)
+from boardfit.table_commands import show_table
+
+
+def profile(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A .tflite or .onnx file; or give --space.", show_default=False),
+    ] = None,
+    device: DeviceOption = None,
+    space: Annotated[
+        str | None, typer.Option("--space", help="Build a lookup table for this search space.")
+    ] = None,
+    options: OptionsOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="The file that keeps all samples (for a table: the table)."),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget", min=0.1, help="Seconds after which only the necessary is measured."
+        ),
+    ] = None,
+    entries: Annotated[
+        str,
+        typer.Option(
+            "--entries",
+            help="How many of a table's operators are measured at most, or all.",
+        ),
+    ] = "700",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what a table would measure, and for how long."),
+    ] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="For a model: measure further sessions until another one's value is known within "
+            "this, e.g. 2%, or the budget ends.",
+        ),
+    ] = None,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            "--sustained",
+            help="For a model: then run it without a pause for this long, e.g. 30s, 10m, 1h.",
+        ),
+    ] = None,
+    pause: Annotated[
+        float | None,
+        typer.Option(
+            "--pause", min=0.0, help="For a model: seconds that the board rests between sessions."
+        ),
+    ] = None,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Also time every operator of the model.")
+    ] = False,
+    allow_fallback: Annotated[
+        bool,
+        typer.Option("--allow-fallback", help="Go on where operators run outside of the delegate."),
+    ] = False,
+    threads: ThreadsOption = 1,
+    runtime: RuntimeOption = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
+    ] = "float32",
+    seed: SeedOption = 0,
+    boards: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure one model, or a lookup table of a search space's operators."""
+    from boardfit import api, console
+    from boardfit.devices.errors import InputError, WorkerError
+    from boardfit.profiler.connect import connect
+    from boardfit.profiler.layers import DTYPES
+    from boardfit.profiler.schedule import Schedule
+    from boardfit.profiler.sustained import parse_duration
+
+    if (model is None) == (space is None):
+        raise InputError("give either a .tflite or .onnx file, or --space NAME")
+    half_width = None if precision is None else parse_share(precision)
+    seconds = None if sustained is None else parse_duration(sustained)
+    if model is None and (half_width, seconds, pause) != (None, None, None):
+        raise InputError("--precision, --sustained and --pause are for a single model")
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
+    if model is not None and dtype != "float32":
+        raise InputError("--dtype is for --space; a model is measured as it is")
+    if space is not None and (operators or allow_fallback):
+        raise InputError("--operators and --allow-fallback are for a single model, not for --space")
+    board = connect(device, inventory=boards)
+    try:
+        if model is not None:
+            with console.progress() as report:
+                found = api.profile(
+                    model,
+                    board,
+                    threads=threads,
+                    runtime=runtime,
+                    budget=budget,
+                    precision=half_width,
+                    sustained=seconds,
+                    pause=pause,
+                    out=out,
+                    operators=operators,
+                    allow_fallback=allow_fallback,
+                    report=report,
+                )
+            _show_profile(found, as_json)
+            if found.problem:  # what was measured has been shown
+                raise WorkerError(found.problem)
+            return
+        assert space is not None
+        path = out or default_table(board.name, space, dtype, runtime)
+        schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
+        how: dict[str, Any] = {
+            "options": parse_options(options),
+            "operators": parse_entries(entries),
+            "threads": threads,
+            "runtime": runtime,
+            "seed": seed,
+            "dtype": dtype,
+            "schedule": schedule,
+        }
+        if dry_run:
+            _show_forecast(api.forecast_table(space, board, **how), as_json)
+            return
+        with console.progress() as report:
+            table = api.build_table(space, board, path, report=report, **how)
+        show_table(table, as_json)
+        table.check()
+    finally:
+        board.transport.close()
+
+
+def _show_forecast(found: Any, as_json: bool) -> None:
+    from boardfit.console import out, show
+    from boardfit.summary import forecast_rows, forecast_words
+
+    show(forecast_rows(found), as_json=as_json)
+    if not as_json:
+        for sentence in forecast_words(found):
+            out.print(sentence, markup=False)
+
+
+def _show_profile(found: Any, as_json: bool) -> None:
+    from boardfit.console import out, show
+    from boardfit.summary import operator_table, profile_content, profile_rows, profile_words
+
+    show(profile_content(found) if as_json else profile_rows(found), as_json=as_json)
+    if not as_json:
+        show(operator_table(found), as_json=False)
+        for sentence in profile_words(found):
+            out.print(sentence, markup=False)
