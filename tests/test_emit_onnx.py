@@ -23,17 +23,23 @@ def noise(*shape: int, seed: int = 0) -> FloatArray:
     return (5 * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
 
 
-def expect_equal(got: FloatArray, expected: FloatArray) -> None:
+def expect_equal(got: FloatArray, expected: FloatArray, rounding: float = 0.0) -> None:
     assert got.shape == expected.shape
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(got / scale, expected / scale, atol=1e-4)
+    np.testing.assert_allclose(got / scale, expected / scale, atol=1e-4 + rounding / scale)
 
 
 def check(network: Network, seed: int) -> None:
     image = noise(*network.input_shape, seed=seed)
     model = emit_onnx(network, seed=seed)
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-    expect_equal(run_onnx(model, image), run_litert(emit(network, seed=seed), image))
+    reference = emit(network, seed=seed)
+    expected = run_litert(reference, image)
+    # A deep network of random weights may multiply float32's rounding, once an operator: two
+    # runtimes may differ by some times what units in the last place of the image change.
+    nudged = image * (1 + 1e-6 * np.random.default_rng(seed).normal(size=image.shape))
+    other = run_litert(reference, nudged.astype(np.float32))
+    expect_equal(run_onnx(model, image), expected, 5 * float(np.abs(other - expected).max()))
 
 
 @pytest.mark.parametrize("bypass", ["concat", "pad"])

@@ -154,6 +154,25 @@ def test_falling_back_is_an_error_unless_it_is_allowed(machine: Device, tmp_path
     assert open_profile(out).operators == profile.operators
 
 
+def test_an_int8_network_runs_in_part_outside_of_the_delegate(
+    machine: Device, tmp_path: Path
+) -> None:
+    builder = NetworkBuilder((8, 8, 8))
+    x = builder.elementwise("hard_swish", builder.conv_2d(0, 16, kernel=3))
+    builder.fully_connected(builder.mean(x, keep_dimensions=False), 10)
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(emit(builder.build().as_dtype("int8")))
+    words = r"1 of the 4 operators of int8\.tflite: hard_swish \(1\)"
+    with pytest.raises(PlacementError, match=words):
+        profile_model(path, machine, ONE_RUN)
+    profile = profile_model(path, machine, ONE_RUN, allow_fallback=True, operators=True)
+    assert profile.placement.outside == ((1, "hard_swish"),)
+    assert profile.operators is not None
+    delegates = {o.kind: o.delegate for o in profile.operators.operators}
+    assert delegates["hard_swish"] is None
+    assert delegates["conv_2d"] == delegates["fully_connected"] == "xnnpack"
+
+
 def answer(runtime: LitertRuntime, request: Mapping[str, Any]) -> dict[str, Any]:
     worker = Worker(runtime, lambda: 0.0, 1, None)
     worker._models["m"] = runtime.load(POOLED, 1)
