@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TFLITE := $(VENV)/tflite-runtime/bin/python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Each test process gets one core; two PyTorch processes with two threads each only disturb another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -29,9 +30,16 @@ $(VENV)/.dev: $(VENV)/.user
 quickstart: $(VENV)/.user
 	$(BIN)/boardfit quickstart
 
+# tflite-runtime needs NumPy 1, and so an environment of its own; newer Pythons have no wheels.
+$(VENV)/.tflite: | $(VENV)/.dev
+	@$(BIN)/python -m venv $(VENV)/tflite-runtime \
+	  && $(TFLITE) -m pip install --quiet --disable-pip-version-check 'tflite-runtime==2.14.0' \
+	    'numpy==1.26.4' 2>/dev/null || echo "tflite-runtime has no wheels here; its tests skip"
+	@touch $@
+
 ## make test           all tests (a browser is installed through apt where that is possible)
-test: $(VENV)/.dev chromium
-	$(PYTEST) -n 2
+test: $(VENV)/.dev $(VENV)/.tflite chromium
+	BOARDFIT_TFLITE_PYTHON=$(abspath $(TFLITE)) $(PYTEST) -n 2
 
 ## make lint           formatting, lints, types
 lint: $(VENV)/.dev

@@ -55,4 +55,4 @@ def tflite_device(environment: Path) -> Device | None:
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"tflite-runtime cannot be installed here ({error}); left out")
         return None
-    return local_device(BoardEntry("tflite", "local", python=str(python.absolute())))
+    return local_device(BoardEntry("local", "local", python=str(python.absolute())))
