@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("mutations", "kills")
+PARTS = ("mutations", "kills", "disturbance")
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from boardfit.profiler.entry_verdict import ENTRY_ADVICE
 from boardfit.profiler.measurement import ADVICE, seconds_text
 from boardfit.profiler.operators import RESOLUTION
 
@@ -231,10 +232,11 @@ def table_rows(table: LookupTable) -> list[Row]:
 
 
 def table_words(table: LookupTable) -> list[str]:
-    """How right the table is, in a sentence."""
+    """How right the table is, in sentences, and which of its values cannot be believed."""
     validation = table.validation
     if validation is None:
-        return ["The table was built without held-out networks: nobody knows how right it is."]
+        words = ["The table was built without held-out networks: nobody knows how right it is."]
+        return [*words, *_noisy_words(table)]
     floor = validation.noise_floor
     noise = "" if math.isnan(floor) else f" Two runs of the same network differ by {floor:.1%}."
     words = [
@@ -253,11 +255,25 @@ def table_words(table: LookupTable) -> list[str]:
             f"Prices of {len(table.donor.operators):,} operators were lent by another table and "
             "corrected by those that were measured here."
         )
+    words += _noisy_words(table)
     if not validation.passes:
         words.append(
             "That is too far off to search with: end other work on the board, and build it again."
         )
     return words
+
+
+def _noisy_words(table: LookupTable) -> list[str]:
+    """Which operators no second run confirms, the worst by name, and what to do."""
+    noisy = table.noisy
+    if not noisy:
+        return []
+    worst = ", ".join(f"{o.layer.signature} (+{o.spread:.0%} between runs)" for o in noisy[:3])
+    return [
+        f"{len(noisy):,} of {len(table.operators):,} operators are noisy "
+        f"({'the worst: ' if len(noisy) > 3 else ''}{worst}): {ENTRY_ADVICE['noisy']}. "
+        "`boardfit table merge` adds those of a second table."
+    ]
 
 
 def interpolated_share(table: LookupTable) -> float:

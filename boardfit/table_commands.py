@@ -50,6 +50,7 @@ def table_show(
             "alone_us": row["seconds_alone"] * 1e6,
             "in_a_network_us": row["seconds"] * 1e6,
             "spread_between_runs": row["spread_between_runs"],
+            "verdict": row["verdict"],
         }
         for row in export_frame(opened).to_dict("records")
     ]

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-EntryVerdict = Literal["steady", "noisy"]
+EntryVerdict = Literal["steady", "noisy", "unknown"]
 
 CLOSE = 0.03  # of the smallest visit, relative; two fresh processes differ by 0.6 % on average
 CONFIRMING_VISITS = 2  # of a run
@@ -19,6 +19,7 @@ ENTRY_ADVICE: dict[EntryVerdict, str] = {
     "noisy": (
         "no second run confirms the value: end other work on the board and measure further runs"
     ),
+    "unknown": "no run has visited it twice, as with imported values: measure it to know",
 }
 
 
@@ -28,11 +29,39 @@ def entry_verdict(visits_by_run: Sequence[NDArray[np.float64]]) -> EntryVerdict:
     It is steady where at least two runs have at least two visits each within 3 % of the smallest
     of all. Whatever disturbs a board makes it slower, so the smallest is wrong only where no
     visit met the board undisturbed, and that hardly ever looks the same in two runs. With a
-    single run nothing is confirmed.
+    single run nothing is confirmed, and where no run has two visits nothing can be.
     """
-    runs = [run for run in visits_by_run if len(run)]
-    if not runs:
-        return "noisy"
-    limit = min(float(run.min()) for run in runs) * (1 + CLOSE)
-    confirming = sum(int((run <= limit).sum()) >= CONFIRMING_VISITS for run in runs)
-    return "steady" if confirming >= CONFIRMING_RUNS else "noisy"
+    counts = [len(run) for run in visits_by_run]
+    if not sum(counts):
+        return "unknown"
+    runs = np.repeat(np.arange(len(counts)), counts)
+    return entry_verdicts(np.zeros_like(runs), runs, np.concatenate(visits_by_run))[0]
+
+
+def entry_verdicts(
+    entry: NDArray[np.int64], run: NDArray[np.int64], seconds: NDArray[np.float64]
+) -> dict[int, EntryVerdict]:
+    """The verdict on each entry; a row for each visit, in the order of entry and run."""
+    if not len(entry):
+        return {}
+    runs = starts(entry, run)
+    entries = starts(entry[runs])  # of the runs, where each entry begins
+    first_visits = runs[entries]
+    lowest = np.minimum.reduceat(seconds, first_visits)
+    visits = np.diff(np.r_[first_visits, len(entry)])
+    near = seconds <= np.repeat(lowest, visits) * (1 + CLOSE)
+    confirming = np.add.reduceat(near.astype(np.int64), runs) >= CONFIRMING_VISITS
+    steady = np.add.reduceat(confirming.astype(np.int64), entries) >= CONFIRMING_RUNS
+    most = np.maximum.reduceat(np.diff(np.r_[runs, len(entry)]), entries)
+    found: dict[int, EntryVerdict] = {}
+    for number, good, repeated in zip(
+        entry[first_visits].tolist(), steady.tolist(), (most > 1).tolist(), strict=True
+    ):
+        found[number] = "steady" if good else "noisy" if repeated else "unknown"
+    return found
+
+
+def starts(*columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where groups of equal rows begin, in columns that have at least one row."""
+    changes = np.logical_or.reduce([np.diff(column) != 0 for column in columns])
+    return np.flatnonzero(np.r_[True, changes])

@@ -29,6 +29,7 @@ UNITS = {
     "seconds_alone": "s, the smallest sample of all runs of the operator alone",
     "seconds_of_runs": "s, the smallest sample of each run",
     "spread_between_runs": "the largest of the runs relative to the smallest, minus one",
+    "verdict": "whether a second run confirms the value: steady, noisy, or unknown",
 }
 METADATA_KEY = b"boardfit"  # in a Parquet file
 
@@ -109,6 +110,7 @@ def export_frame(table: LookupTable) -> pd.DataFrame:
                 "seconds": representative(priced.runs),
                 "spread_between_runs": float(priced.runs.max() / priced.runs.min() - 1),
                 "runs": len(priced.runs),
+                "verdict": "unknown",  # fragments are imported, without their visits
             }
         )
     fragments = pd.DataFrame(rows)

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
 from .calibration import BAR, NORMAL, Calibration, Validation, footprint, predict
 from .description import read_layer, read_network
+from .entry_verdict import EntryVerdict, entry_verdicts, starts
 from .fragments import ROLE, PricedFragment, PriceList, read_fragment
 from .interpolation import Scales
 from .layers import DTYPES, Dtype, Layer, Network
 from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
-from .store import Entry, Store
+from .store import Entry, Store, Visits
 from .transfer import Donor, read_donor, transferred
 
 if TYPE_CHECKING:
@@ -48,15 +49,22 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Operator:
-    """An entry of the table: the layer, and its smallest sample of each run in seconds."""
+    """An entry of the table: the layer, its smallest sample of each run in seconds, and whether
+    that value can be believed (see `entry_verdict.py`)."""
 
     layer: Layer
     runs: NDArray[np.float64]
+    verdict: EntryVerdict = "unknown"
 
     @property
     def seconds(self) -> float:
         """The operator's time alone."""
         return representative(self.runs)
+
+    @property
+    def spread(self) -> float:
+        """How far its runs lie apart: the largest relative to the smallest, minus one."""
+        return float(self.runs.max() / self.runs.min() - 1)
 
 
 def representative(runs: NDArray[np.float64]) -> float:
@@ -141,13 +149,15 @@ class LookupTable:
                 # More entries or a further run may have been begun since; they are no part of it.
                 entries = dict(list(store.entries().items())[: int(result["entries"])])
                 runs = int(result["runs"])
-                values = run_values(store, runs=runs)
+                visits = of_runs(store.visits(), runs)
+                values = smallest_of_runs(visits)
+                verdicts = entry_verdicts(visits.entry, visits.run, visits.seconds)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise _damaged(path, error) from error
         try:
             calibration = read_calibration(result["calibration"])
             validation = read_validation(result["validation"])
-            operators, networks = split_entries(entries, values)
+            operators, networks = split_entries(entries, values, verdicts)
             fragments = read_fragments(entries, values)
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
@@ -190,6 +200,12 @@ class LookupTable:
             except MissingEntry:
                 found.setdefault(layer.signature, layer)
         return list(found.values())
+
+    @property
+    def noisy(self) -> list[Operator]:
+        """The operators whose value no second run confirms, those whose runs differ most first."""
+        found = [o for o in self.operators.values() if o.verdict == "noisy"]
+        return sorted(found, key=lambda operator: -operator.spread)
 
     @property
     def constant(self) -> float:
@@ -311,8 +327,9 @@ class LookupTable:
                     "seconds": self.price(layer),
                     "low": interval.low,
                     "high": interval.high,
-                    "spread_between_runs": float(operator.runs.max() / operator.runs.min() - 1),
+                    "spread_between_runs": operator.spread,
                     "runs": len(operator.runs),
+                    "verdict": operator.verdict,
                 }
             )
         return pandas.DataFrame(rows)
@@ -327,25 +344,38 @@ def _damaged(path: Path, error: Exception) -> TableFileError:
 
 def run_values(store: Store, *, runs: int) -> dict[int, NDArray[np.float64]]:
     """The smallest sample of each of the first `runs` runs, by entry."""
-    visits = store.visits()
-    values: dict[int, NDArray[np.float64]] = {}
+    return smallest_of_runs(of_runs(store.visits(), runs))
+
+
+def of_runs(visits: Visits, runs: int) -> Visits:
+    """The visits of the first `runs` runs."""
     counted = visits.run < runs
-    if not counted.any():
-        return values
-    entry, run = visits.entry[counted], visits.run[counted]
-    # Visits come in the order of entry and run: each group is one slice.
-    starts = np.flatnonzero(np.r_[True, (np.diff(entry) != 0) | (np.diff(run) != 0)])
-    minima = np.minimum.reduceat(visits.seconds[counted], starts)
-    entries = entry[starts]
-    for entry in np.unique(entries).tolist():
-        values[entry] = minima[entries == entry]
-    return values
+    return Visits(
+        visits.entry[counted],
+        visits.run[counted],
+        visits.round[counted],
+        visits.seconds[counted],
+    )
+
+
+def smallest_of_runs(visits: Visits) -> dict[int, NDArray[np.float64]]:
+    """The smallest sample of each run, by entry; visits come in the order of entry and run."""
+    if not len(visits.entry):
+        return {}
+    first = starts(visits.entry, visits.run)
+    minima = np.minimum.reduceat(visits.seconds, first)
+    entries = visits.entry[first]
+    parts = starts(entries)
+    return dict(zip(entries[parts].tolist(), np.split(minima, parts[1:]), strict=True))
 
 
 def split_entries(
-    entries: Mapping[int, Entry], values: Mapping[int, NDArray[np.float64]]
+    entries: Mapping[int, Entry],
+    values: Mapping[int, NDArray[np.float64]],
+    verdicts: Mapping[int, EntryVerdict] | None = None,
 ) -> tuple[dict[str, Operator], dict[str, tuple[str, Network, NDArray[np.float64]]]]:
-    """Operators by signature and networks by key, each with the values of its runs.
+    """Operators by signature and networks by key, each with the values of its runs, and operators
+    with their verdict where it is given.
 
     Raises KeyError for an entry without values, `TableFileError` for one that cannot be read.
     """
@@ -354,7 +384,9 @@ def split_entries(
     for number, entry in entries.items():
         if entry.role == "operator":
             layer = read_layer(entry.content)
-            operators[layer.signature] = Operator(layer, values[number])
+            operators[layer.signature] = Operator(
+                layer, values[number], verdicts[number] if verdicts else "unknown"
+            )
         elif entry.role != ROLE:
             network = read_network(entry.content)
             networks[entry.key] = (entry.role, network, values[number])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..profiler.calibration import BAR
+from ..profiler.entry_verdict import ENTRY_ADVICE
 from .about import board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
 from .frames import between_frame, operators_frame, percent_text, plain_text, size_text
@@ -17,6 +18,8 @@ from .plots_table import (
     validation_plot,
 )
 from .sources import TableSource
+
+NOISY_SHARE = 0.05  # of the operators; fewer do not decide what a network costs
 
 
 def table_section(source: TableSource) -> Section:
@@ -106,6 +109,15 @@ def _findings(source: TableSource) -> tuple[Finding, ...]:
                 f"the held-out networks are predicted within 10 %, {percent_text(BAR, 0)} are "
                 "needed.",
                 "End other work on the board, let it cool down, and build the table again.",
+            )
+        )
+    noisy = source.table.noisy
+    if len(noisy) > NOISY_SHARE * len(source.table.operators):
+        why, _, advice = ENTRY_ADVICE["noisy"].partition(": ")
+        findings.append(
+            Finding(
+                f"Of {len(noisy):,} of {len(source.table.operators):,} operators {why}.",
+                f"{advice[:1].upper()}{advice[1:]}.",
             )
         )
     return (*findings, *drift_findings(source.journal))

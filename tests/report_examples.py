@@ -34,13 +34,13 @@ CONDITIONS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def make_table(path: Path, *, validation: int = 20) -> None:
-    """A small lookup table of the simulated board."""
+def make_table(path: Path, *, validation: int = 20, noise: float = 0.01) -> None:
+    """A small lookup table of the simulated board; `noise` is the board's."""
     space = mobilenetv3(
         "tiny", TINY, classes=4, input_size=16, width_factor=1.0, kernels=(3, 5)
     )  # fmt: skip
     plan = plan_table(space, calibration=6, validation=validation)
-    build_table(path, fake_device(BoardEntry("fake", "fake")), plan, QUICK)
+    build_table(path, fake_device(BoardEntry("fake", "fake"), noise=noise), plan, QUICK)
 
 
 def make_profile(

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boardfit.profiler.entry_verdict import CLOSE, ENTRY_ADVICE, entry_verdict
+from boardfit.profiler.entry_verdict import CLOSE, ENTRY_ADVICE, entry_verdict, entry_verdicts
 
 values = st.floats(0.5, 2.0)
 runs = st.lists(st.lists(values, max_size=6), max_size=4)
+
+CLOSE_TO_1 = 1.0 * (1 + CLOSE)
+BEYOND = float(np.nextafter(CLOSE_TO_1, 2))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +27,12 @@ runs = st.lists(st.lists(values, max_size=6), max_size=4)
         ([[1.0, 1.0, 1.0], [1.4, 1.4, 1.4]], "noisy"),  # one run alone
         ([[1.0, 1.0, 1.0]], "noisy"),
         ([[1.0, 1.0], []], "noisy"),
-        ([], "noisy"),
+        ([[1.0, CLOSE_TO_1], [CLOSE_TO_1, CLOSE_TO_1]], "steady"),  # the limit itself counts
+        ([[1.0, 1.0], [1.0, BEYOND]], "noisy"),
+        ([[1.0], [1.0], [1.0, 9.0]], "noisy"),
+        ([[1.0], [1.0], [1.0]], "unknown"),  # as imported: no run can confirm anything
+        ([[]], "unknown"),
+        ([], "unknown"),
     ],
 )
 def test_two_runs_have_to_agree(visits: list[list[float]], verdict: str) -> None:
@@ -52,5 +60,22 @@ def test_neither_unit_nor_order_matters(
 def test_slow_visits_change_nothing(visits: list[list[float]], slow: list[float]) -> None:
     """More of what a disturbed board gives neither confirms nor refutes."""
     arrays = [np.array(run, float) for run in visits if run]
-    if arrays:
+    if any(len(run) > 1 for run in arrays):
         assert entry_verdict([*arrays, np.array(slow, float)]) == entry_verdict(arrays)
+
+
+@given(st.lists(runs, max_size=5))
+def test_all_entries_at_once_are_judged_like_each_alone(entries: list[list[list[float]]]) -> None:
+    rows = [
+        (number, run, value)
+        for number, visits in enumerate(entries)
+        for run, values in enumerate(visits)
+        for value in values
+    ]
+    columns = np.array(rows, float).reshape(-1, 3).T
+    found = entry_verdicts(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2])
+    assert found == {
+        number: entry_verdict([np.array(run, float) for run in visits])
+        for number, visits in enumerate(entries)
+        if any(visits)
+    }

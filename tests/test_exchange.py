@@ -159,7 +159,8 @@ def test_what_was_exported_as_json_is_imported_as_it_was(
     export_table(back, tmp_path / "again.json")
     first, second = (json.loads((tmp_path / name).read_text()) for name in ("t.json", "again.json"))
     assert second["entries"] == first["entries"]
-    assert second["operators"] == first["operators"]
+    # An export has one value of each run, without the visits that confirm it.
+    assert second["operators"] == [{**row, "verdict": "unknown"} for row in first["operators"]]
 
 
 def test_a_table_and_its_own_export_are_one_when_merged(built: LookupTable, tmp_path: Path) -> None:

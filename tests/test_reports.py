@@ -309,6 +309,17 @@ def test_too_few_samples_make_no_histogram(tmp_path: Path) -> None:
     assert any("one run only" in reason for reason in reasons)
 
 
+def test_a_table_of_a_noisy_board_tells_how_many_values_nothing_confirms(tmp_path: Path) -> None:
+    make_table(tmp_path / "t", validation=0, noise=0.5)
+    source = open_source(tmp_path / "t")
+    assert isinstance(source, TableSource)
+    noisy, whole = len(source.table.noisy), len(source.table.operators)
+    assert noisy > 0.05 * whole
+    (finding,) = [f for f in section(source).findings if "no second run" in f.text]
+    assert f"{noisy} of {whole} operators" in finding.text
+    assert finding.advice == "End other work on the board and measure further runs."
+
+
 def search_with(**changes: Any) -> SearchSource:
     result = make_search()
     found = replace(result.found, **changes)

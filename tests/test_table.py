@@ -23,6 +23,7 @@ from boardfit.devices.fake import FakeTransport, Faults
 from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
+from boardfit.profiler.entry_verdict import ENTRY_ADVICE
 from boardfit.profiler.judge import Judged, describe_result
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.plan import TablePlan
@@ -31,6 +32,7 @@ from boardfit.profiler.schedule import PROBE_ROUND
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
+from boardfit.summary import table_words
 
 from .small_board import QUICK, board, samples, small_network, small_plan
 
@@ -110,6 +112,52 @@ def test_the_frame_has_a_row_for_each_operator(built: LookupTable) -> None:
     assert (row.input_channels, row.output_channels, row.runs) == (8, 16, 2)
     assert row.macs == 16 * 16 * 16 * 9 * 8
     assert row.seconds_alone > row.seconds - 1e-6 > 0
+
+
+# Which values can be believed
+
+
+def test_on_a_quiet_board_hardly_an_operator_is_noisy(built: LookupTable) -> None:
+    verdicts = [operator.verdict for operator in built.operators.values()]
+    assert verdicts.count("steady") >= 0.9 * len(verdicts)
+    assert list(built.frame()["verdict"]) == verdicts
+
+
+def test_an_operator_is_noisy_where_no_second_run_repeats_its_value(path: Path) -> None:
+    """Its verdict is that of its visits, and a further run that was begun is no part of it."""
+    signature, other = list(LookupTable.open(path).operators)[:2]
+    connection = sqlite3.connect(path)
+    slower = "UPDATE samples SET seconds = seconds * 1.08 WHERE run = 1 AND entry = {}"
+    number = "(SELECT id FROM entries WHERE role = 'operator' AND key = ?)"
+    assert connection.execute(slower.format(number), (signature,)).rowcount > 0
+    connection.execute(
+        "INSERT INTO samples SELECT entry, 7, round, number, warmup, session, at, repeats, "
+        "seconds / 10 FROM samples WHERE run = 0"
+    )
+    connection.commit()
+    connection.close()
+    table = LookupTable.open(path)
+    assert table.operators[signature].verdict == "noisy"
+    assert table.operators[other].verdict == "steady"
+    assert table.noisy[0] == table.operators[signature]
+    words = " ".join(table_words(table))
+    assert f"of {len(table.operators)} operators are noisy" in words
+    assert f"{signature} (+" in words
+    assert ENTRY_ADVICE["noisy"] in words
+
+
+def test_a_noisy_board_says_so_and_names_the_worst(tmp_path: Path) -> None:
+    table = build_table(tmp_path / "t", board(noise=0.5), small_plan(), QUICK)
+    noisy = table.noisy
+    assert len(noisy) > 0.5 * len(table.operators)
+    spreads = [operator.spread for operator in noisy]
+    assert spreads == sorted(spreads, reverse=True)
+    (words,) = [words for words in table_words(table) if "are noisy" in words]
+    assert words.startswith(f"{len(noisy)} of {len(table.operators)} operators are noisy (the wor")
+    assert [operator.layer.signature in words for operator in noisy[:4]] == [True] * 3 + [False]
+    without = replace(small_plan(), validation=())
+    unjudged = build_table(tmp_path / "u", board(noise=0.5), without, QUICK)
+    assert any("are noisy" in words for words in table_words(unjudged))
 
 
 # Building
