@@ -36,11 +36,22 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+LONGEST = 2000  # letters of a message
+_END = 500  # of them at its end, where the next step stands
+
 
 class BoardfitError(Exception):
-    """The root: catching it catches everything that boardfit raises on purpose."""
+    """The root: catching it catches everything that boardfit raises on purpose.
+
+    Messages quote what files and boards say; one that is too long to be read loses its middle.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST - _END - 5]} ... {message[-_END:]}"
+        super().__init__(message)
 
 
 class InputError(BoardfitError):

@@ -30,6 +30,9 @@ from .schedule import PROBE_ROUND
 
 APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
 VERSION = 2
+_LARGEST_TIME = 1e300  # seconds that a file may say, as a worker may
+_MOST_RUNS = 10_000  # of a file; a table has three, a precise profile thirty
+_POSITIVE = ("reference", "best")  # no inference takes no time
 
 _SCHEMA = f"""
 BEGIN;
@@ -70,6 +73,11 @@ class Visits:
     run: NDArray[np.int64]
     round: NDArray[np.int64]
     seconds: NDArray[np.float64]
+
+    def before(self, run: int) -> Visits:
+        """Those of the runs before a run."""
+        mine = self.run < run
+        return Visits(self.entry[mine], self.run[mine], self.round[mine], self.seconds[mine])
 
 
 class Store:
@@ -204,17 +212,34 @@ class Store:
         return None if row is None else _object(row[0], self.path)
 
     def sessions(self) -> list[tuple[int, int, str]]:
-        """All sessions: number, run, and the time (UTC, ISO 8601) of the beginning."""
-        return self._all("SELECT id, run, started FROM sessions ORDER BY id")
+        """All sessions: number, run, and the time (UTC, ISO 8601) of the beginning.
+
+        Raises `TableFileError` where one cannot be.
+        """
+        rows = self._all("SELECT id, run, started FROM sessions ORDER BY id")
+        for _, run, started in rows:  # a column of SQLite takes any type
+            if (
+                not isinstance(run, int)
+                or not 0 <= run < _MOST_RUNS
+                or not isinstance(started, str)
+            ):
+                raise TableFileError(
+                    f"{self.path} is damaged: a session of the run {run!r:.40} cannot be; build "
+                    "it again, or restore a copy"
+                )
+        return rows
 
     def evidence(self) -> list[dict[str, Any]]:
-        """What was seen of the board between the visits, each with its session and run."""
+        """What was seen of the board between the visits, each with its session and run.
+
+        Raises `TableFileError` where a time in it is none.
+        """
         rows = self._all(
             "SELECT session, run, content FROM evidence JOIN sessions ON sessions.id = session "
             "ORDER BY evidence.rowid"
         )
         return [
-            {"session": session, "run": run, **_object(content, self.path)}
+            {"session": session, "run": run, **_sound(_object(content, self.path), self.path)}
             for session, run, content in rows
         ]
 
@@ -423,6 +448,22 @@ def _damage(path: Path) -> Iterator[None]:
             f"{path} is not a table of boardfit's, or a damaged one ({error}); build it again, "
             "or restore a copy"
         ) from error
+
+
+def _sound(evidence: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Check the times in a piece of evidence, by which visits are judged."""
+    moment = ("at",) if "reference" in evidence else ()
+    for name in ("reference", "best", "wall", "inside", "warmup_seconds", *moment):
+        if name not in evidence and name not in moment:
+            continue
+        value: Any = evidence.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) <= _LARGEST_TIME or (name in _POSITIVE and value <= 0):
+            raise TableFileError(
+                f"{path} is damaged: {name} in what was seen of the board is {value!r:.60}; "
+                "build it again, or restore a copy"
+            )
+    return evidence
 
 
 def _object(text: str, path: Path, kind: type = dict) -> Any:

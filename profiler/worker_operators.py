@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Releases whose library was seen to work as it is called here (Linux, x86-64 and arm64).
+# Releases whose library was seen to work as it is called here (on Linux, x86-64).
 KNOWN_VERSIONS = ("2.2.0", "2.3.0")
 DELEGATE = "xnnpack"
 SHORT = 0.1  # seconds; a shorter inference is repeated before it is timed, to warm the caches

@@ -333,6 +333,42 @@ def opens(path: Path) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"reference": 1e-6},
+        {"reference": 0.0, "at": 1.0},
+        {"reference": [[1]], "at": 1.0},
+        {"reference": 1e-6, "at": "x" * 10_000},
+        {"best": float("nan")},
+        {"wall": None},
+        {"inside": True},
+    ],
+)
+def test_a_time_in_the_evidence_that_is_none_is_refused(
+    path: Path, evidence: dict[str, Any]
+) -> None:
+    """Visits are judged by it: whoever goes on with the file must hear of it."""
+    with Store.open(path, write=True) as store:
+        store.commit([], session=1, run=0, round_number=9, evidence=[evidence])
+    with (
+        Store.open(path) as store,
+        pytest.raises(TableFileError, match=r"seen of the board is .*; build it again") as error,
+    ):
+        store.evidence()
+    assert len(str(error.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("run", ["x", -1, 2**40, 0.5])
+def test_a_run_that_cannot_be_is_refused(path: Path, run: object) -> None:
+    """As many runs are measured as a file has begun: a wrong number would never end."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE OR IGNORE sessions SET run = ?", (run,))
+    connection.close()
+    with Store.open(path) as store, pytest.raises(TableFileError, match="session of the run"):
+        store.sessions()
+
+
 def test_a_file_cut_short_is_refused(path: Path) -> None:
     whole = path.read_bytes()
     for length in range(0, len(whole), 509):
