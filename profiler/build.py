@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Device
-from ..devices.errors import TableFileError
+from ..devices.errors import InputError, TableFileError
 from .campaign import MEMORY_CAP, run_campaign
 from .description import read_layer, read_network
 from .growth import next_operators
 from .judge import describe_result, judge
 from .layers import Layer
 from .measurement import Measurement
-from .model_format import AUTO, format_of_runtime
+from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
@@ -55,6 +55,8 @@ def build_table(
     lost.
     """
     schedule = schedule or Schedule()
+    if plan.dtype != "float32" and format_of_runtime(runtime) != TFLITE:
+        raise InputError(f"{runtime} is given float32 models only; build the table without --dtype")
     entries = plan.entries()
     document = {
         "kind": "table",
@@ -213,7 +215,8 @@ def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
     for entry in entries:
         if entry.role == "operator":
             layer = read_layer(entry.content)
-            found[entry.key] = Source(partial(kind.emit_layer, layer), layer_memory(layer))
+            memory = kind.session_bytes + layer_memory(layer)
+            found[entry.key] = Source(partial(kind.emit_layer, layer), memory)
         else:
             network = read_network(entry.content)
             memory = 3 * network.parameter_bytes + 2 * network.peak_memory
@@ -222,14 +225,14 @@ def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
 
 
 def layer_memory(layer: Layer) -> int:
-    """Bytes that a worker takes for a layer alone, rather too many than too few.
+    """Bytes that a worker takes for a layer's weights and activations, rather too many.
 
     Weights are there as sent and as packed by the runtime with its padding. Fitted to the resident
     memory of LiteRT with XNNPACK (1,600 operators: 90 kB + 2.72 times the weights + 0.52 times
     the activations on average).
     """
     weights = layer.parameter_bytes
-    return 100_000 + int(2.75 * weights) + (layer.bytes_moved - weights)
+    return int(2.75 * weights) + (layer.bytes_moved - weights)
 
 
 def measurement(store: Store, key: str, planned_runs: int) -> Measurement:

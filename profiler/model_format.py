@@ -25,7 +25,8 @@ TFLITE_RUNTIMES = ("ai-edge-litert", "tflite-runtime")
 class ModelFormat:
     """A format: `emit(network)` and `emit_layer(layer)` write it, `inspect(data, source=...)`
     reads it, and `runtime` is the one that takes it unless another is named. Files end in
-    `suffix`; images have their channels last, or first."""
+    `suffix`; images have their channels last, or first. `session_bytes` is what a runtime keeps for
+    a model besides weights and activations."""
 
     name: str
     suffix: str
@@ -34,6 +35,7 @@ class ModelFormat:
     emit: Callable[..., bytes]
     emit_layer: Callable[..., bytes]
     inspect: Callable[..., ModelInfo]
+    session_bytes: int = 100_000
 
 
 TFLITE = ModelFormat("TFLite", ".tflite", True, AUTO, emit, emit_layer, inspect)
@@ -49,7 +51,14 @@ def onnx_format() -> ModelFormat:
             f"this needs {error.name}, which is not installed: pip install 'boardfit[onnx]'"
         ) from error
     return ModelFormat(
-        "ONNX", ONNX_SUFFIX, False, ONNX_RUNTIME, emit_onnx, emit_onnx_layer, inspect_onnx
+        "ONNX",
+        ONNX_SUFFIX,
+        False,
+        ONNX_RUNTIME,
+        emit_onnx,
+        emit_onnx_layer,
+        inspect_onnx,
+        session_bytes=300_000,
     )
 
 

@@ -115,9 +115,9 @@ def _inspect(model: ModelProto, data: bytes) -> ModelInfo:
     for node in graph.node:
         if node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS:
             constants[node.output[0]] = _constant_shape(node)
-    shapes = {
-        value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)
-    }
+    values = (*graph.value_info, *graph.input, *graph.output)
+    shapes = {value.name: _shape(value) for value in values}
+    dtypes = {value.name: _dtype(value) for value in values}
 
     def known(names: Iterable[str]) -> tuple[tuple[int, ...], ...]:
         """Shapes of activations; inputs that are left out have no name."""
@@ -129,6 +129,7 @@ def _inspect(model: ModelProto, data: bytes) -> ModelInfo:
             known(node.input),
             known(node.output),
             sum(_elements(constants[name]) for name in node.input if name in constants),
+            dtypes.get(next(iter(node.output), ""), "float32"),
         )
         for node in graph.node
         if not (node.op_type == "Constant" and node.domain in _DEFAULT_DOMAINS)
@@ -168,10 +169,14 @@ def _shape(value: Any) -> tuple[int, ...]:
     return shape
 
 
-def _described(value: Any) -> TensorInfo:
+def _dtype(value: Any) -> str:
+    """NumPy's name, or the number of a type that NumPy does not have."""
     kind = value.type.tensor_type.elem_type
     try:
-        dtype = helper.tensor_dtype_to_np_dtype(kind).name
+        return str(helper.tensor_dtype_to_np_dtype(kind).name)
     except (KeyError, ValueError):
-        dtype = f"type {kind}"
-    return TensorInfo(value.name, _shape(value), dtype)
+        return f"type {kind}"
+
+
+def _described(value: Any) -> TensorInfo:
+    return TensorInfo(value.name, _shape(value), _dtype(value))

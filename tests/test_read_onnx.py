@@ -100,6 +100,18 @@ def test_other_types_and_foreign_operators_are_named() -> None:
     assert info.operator_counts == {"own.Twice": 1}
 
 
+def test_the_dtype_is_that_of_most_operators() -> None:
+    half = TensorProto.FLOAT16
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=half),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+    ]
+    info = inspect_onnx(graph_of(nodes))
+    assert [operator.dtype for operator in info.operators] == ["float16", "float16", "float32"]
+    assert info.dtype == "float16"
+
+
 # Files of strangers
 
 
