@@ -32,8 +32,8 @@ from boardfit.profiler.schedule import Schedule
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 # Fewer operators than the space has, so that some are chosen while the first run is measured.
-space = open_space("mobilenetv3-32", width_factor=0.5)
-plan = plan_table(space, calibration=10, validation=10, operators=200)
+space = open_space("mobilenetv3-32", width_factor=0.25)
+plan = plan_table(space, calibration=10, validation=10, operators=150)
 schedule = Schedule(runs=2, minimum_rounds=4, maximum_rounds=6, samples=2, warmup_seconds=0.1)
 print("ready", flush=True)
 try:

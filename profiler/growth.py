@@ -11,9 +11,10 @@ from .calibration import predict
 from .judge import calibrated
 from .layers import Network
 from .plan import TablePlan, operator_entry
+from .pricing import OperatorTimes
 from .selection import Selection
 from .store import Entry, Store
-from .table import Operator, operator_times, run_values, split_entries
+from .table import operator_times, run_values, split_entries
 
 SETTLED = 0.002  # a batch that changes predictions by less, relative, was the last
 
@@ -31,25 +32,28 @@ def next_operators(store: Store, plan: TablePlan, size: int) -> list[Entry]:
         return []
     sizes = plan.sizes
     batch = sizes.index(size)
-    if batch > 0 and _change(operators, networks, sizes[batch - 1]) < SETTLED:
-        return []
     times = operator_times(operators)
+    if batch > 0:
+        # With the scales of now: fitting them is what takes time, and they hardly move.
+        fewer = dict(list(operators.items())[: sizes[batch - 1]])
+        before = operator_times(fewer, times.scales())
+        if _change(before, times, networks) < SETTLED:
+            return []
     chosen = Selection(plan.layers, plan.usage, times).best(sizes[batch + 1] - size)
     return [operator_entry(layer) for layer in chosen]
 
 
 def _change(
-    operators: Mapping[str, Operator],
+    before: OperatorTimes,
+    now: OperatorTimes,
     networks: Mapping[str, tuple[str, Network, NDArray[np.float64]]],
-    before: int,
 ) -> float:
-    """How much the operators after the first `before` changed predictions, relative."""
+    """How much predictions of the networks have changed, relative, on average."""
     predictions = []
-    for count in (before, len(operators)):
-        times = operator_times(dict(list(operators.items())[:count]))
+    for times in (before, now):
         calibration = calibrated(times, networks)
         predictions.append(
             [predict(n.layers, times.alone, calibration).seconds for _, n, _ in networks.values()]
         )
-    earlier, now = np.array(predictions)
-    return float(np.abs(earlier / now - 1).mean()) if len(now) else float("inf")
+    earlier, later = np.array(predictions)
+    return float(np.abs(earlier / later - 1).mean()) if len(later) else float("inf")
