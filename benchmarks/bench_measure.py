@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("mutations", "kills", "disturbance")
+PARTS = ("throughput", "disturbance", "kills", "mutations")
 
 
 def main() -> int:
