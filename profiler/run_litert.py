@@ -10,6 +10,7 @@ import base64
 import contextlib
 import hashlib
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ class WorkerSession:
         self._device = device
         self.loaded: set[str] = set()
         self._broken = False  # no answer can be expected any more
+        self._latest = -math.inf  # the board's time of the last visit
         self._channel = self._start(threads, runtime)
         try:
             self.hello = self._answer()
@@ -348,6 +350,15 @@ class WorkerSession:
         # No inference takes no time: a zero would be a clock that stands still.
         if visit.key != key or not complete or min(0, *visit.warmup) < 0 or min(visit.seconds) <= 0:
             raise self._foreign(json.dumps(answer))
+        if at < self._latest:
+            self._broken = True
+            raise WorkerError(
+                f"the clock of {self._device.name} went back by {self._latest - at:.3g} s, so that "
+                "no time that it measures can be believed. Whatever sets it (a virtual machine "
+                "that moved, a kernel without a monotonic clock) has to stop; what was measured "
+                "before is kept: run the same command again to go on"
+            )
+        self._latest = at
         return visit
 
     def _foreign(self, line: str) -> WorkerError:
