@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from boardfit.profiler.entry_verdict import ENTRY_ADVICE
 from boardfit.profiler.measurement import seconds_text
+from boardfit.profiler.table_placement import outside_words
 
 if TYPE_CHECKING:
     from boardfit.profiler.compare_dtypes import DtypeComparison
@@ -62,6 +63,8 @@ def table_rows(table: LookupTable) -> list[Row]:
     }
     if table.fragments:
         row["fragments"] = len(table.fragments)
+    if table.outside:
+        row["outside"] = ", ".join(table.outside)
     if table.validation is not None:
         row |= {
             "mape_%": table.validation.mape * 100,
@@ -78,7 +81,7 @@ def table_words(table: LookupTable) -> list[str]:
     validation = table.validation
     if validation is None:
         words = ["The table was built without held-out networks: nobody knows how right it is."]
-        return [*words, *_noisy_words(table)]
+        return [*words, *([outside_words(table)] if table.outside else []), *_noisy_words(table)]
     floor = validation.noise_floor
     noise = "" if math.isnan(floor) else f" Two runs of the same network differ by {floor:.1%}."
     words = [
@@ -97,6 +100,7 @@ def table_words(table: LookupTable) -> list[str]:
             f"Prices of {len(table.donor.operators):,} operators were lent by another table and "
             "corrected by those that were measured here."
         )
+    words += [outside_words(table)] if table.outside else []
     words += _noisy_words(table)
     if not validation.passes:
         words.append(

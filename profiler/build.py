@@ -26,7 +26,8 @@ from .progress import Report, silent
 from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
-from .table import LookupTable
+from .table import LookupTable, Outside
+from .table_placement import outside_kinds
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of a network's interpreter, beyond weights and activations
@@ -85,6 +86,12 @@ def build_table(
             report=report,
         )
 
+    def placed() -> Outside | None:
+        found = store.entries().values()
+        return outside_kinds(
+            device, found, sources(found, runtime), threads=threads, runtime=runtime
+        )
+
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
             for size in plan.sizes[:-1]:
@@ -96,7 +103,8 @@ def build_table(
                 judged = judge(store, runs=count)
                 if judged.validation is None or judged.validation.passes:
                     break
-            store.write_document("result", describe_result(judged, runs=count))
+            # Last, so that what is interrupted before has no result and goes on.
+            store.write_document("result", describe_result(judged, runs=count, outside=placed()))
     return LookupTable.open(path)
 
 
@@ -152,7 +160,12 @@ def extend_table(
             more = Selection(missing, Usage(), times).best(operators - len(first))
             store.add([operator_entry(layer) for layer in more])
         measure(count)
-        store.write_document("result", describe_result(judge(store, runs=count), runs=count))
+        found = store.entries().values()
+        outside = outside_kinds(
+            device, found, sources(found, runtime), threads=int(plan["threads"]), runtime=runtime
+        )
+        judged = judge(store, runs=count)
+        store.write_document("result", describe_result(judged, runs=count, outside=outside))
     return LookupTable.open(path)
 
 

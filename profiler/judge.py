@@ -13,7 +13,7 @@ from .calibration import Calibration, Validation, fit, predict
 from .layers import Network
 from .pricing import OperatorTimes, describe_scales
 from .store import Store
-from .table import in_common, operator_times, representative, run_values, split_entries
+from .table import Outside, in_common, operator_times, representative, run_values, split_entries
 from .transfer import read_donor
 
 
@@ -62,13 +62,15 @@ def calibrated(
     )
 
 
-def describe_result(judged: Judged, *, runs: int) -> dict[str, Any]:
-    """The outcome of a build from the first `runs` runs as a JSON object."""
+def describe_result(judged: Judged, *, runs: int, outside: Outside | None = None) -> dict[str, Any]:
+    """The outcome of a build from the first `runs` runs as a JSON object; `outside` is that of
+    `table_placement.outside_kinds`."""
     validation = judged.validation
     return {
         "runs": runs,
         "entries": judged.entries,
         "scales": describe_scales(judged.times.scales()),
+        "outside": outside and {kind: list(names) for kind, names in outside.items()},
         "calibration": asdict(judged.calibration),
         "validation": validation
         and {name: getattr(validation, name).tolist() for name in Validation.__annotations__},

@@ -22,6 +22,7 @@ from .run_litert import Visit
 from .session_identity import Identity, session_identities
 from .store import Entry, Store
 from .table import LookupTable
+from .table_placement import united
 
 Row = tuple[Any, ...]  # round, number, warmup, session, at, repeats, seconds
 
@@ -66,7 +67,8 @@ def merge_tables(out: Path, paths: Sequence[Path]) -> LookupTable:
         store.begin(entries, plan)
         _copy(store, parts, runs)
         judged = judge(store, runs=len(runs))
-        store.write_document("result", describe_result(judged, runs=len(runs)))
+        outside = united(part.table for part in parts)
+        store.write_document("result", describe_result(judged, runs=len(runs), outside=outside))
         LookupTable.open(store.path)  # what could not be read is not made
     return LookupTable.open(out)
 

@@ -33,6 +33,8 @@ from .transfer import Donor, read_donor, transferred
 if TYPE_CHECKING:
     import pandas
 
+Outside = dict[str, tuple[str, ...]]  # kinds of operators, and what of each no delegate takes
+
 UNKNOWN_DEVIATION = 0.01  # relative; of a value that one session alone has seen
 
 
@@ -93,7 +95,8 @@ class LookupTable:
     networks that were measured with it: key -> (role, network, value of each run in seconds);
     `runs` is the number of runs, `scales` are those of interpolation (without, they are fitted
     anew), `donor` lends the prices of what was not measured.
-    `fragments` are layers in a row that were measured together, by signature.
+    `fragments` are layers in a row that were measured together, by signature. `outside` are the
+    kinds of operators that run outside of the delegate, None where that is not known.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class LookupTable:
         scales: Mapping[str, Scales] | None = None,
         donor: Donor | None = None,
         fragments: Mapping[str, PricedFragment] | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
@@ -121,6 +125,7 @@ class LookupTable:
         self.validation = validation
         self.provenance = provenance
         self.conditions = conditions
+        self.outside = outside
         self.fragments = fragments or {}
         self._price_list = PriceList(
             self.price, {f.fragment: representative(f.runs) for f in self.fragments.values()}
@@ -159,6 +164,7 @@ class LookupTable:
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values, verdicts)
             fragments = read_fragments(entries, values)
+            outside = read_outside(result.get("outside"))
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
@@ -178,6 +184,7 @@ class LookupTable:
             scales,
             donor,
             fragments,
+            outside,
         )
 
     @staticmethod
@@ -441,3 +448,14 @@ def read_validation(content: Mapping[str, Any] | None) -> Validation | None:
     if content is None:
         return None
     return Validation(*(np.array(content[name], float) for name in Validation.__annotations__))
+
+
+def read_outside(content: Mapping[str, Any] | None) -> Outside | None:
+    """The inverse of `judge.describe_result` for what runs outside of the delegate. Older tables do
+    not say."""
+    if content is None:
+        return None
+    found = {str(kind): tuple(map(str, names)) for kind, names in content.items()}
+    if not all(isinstance(names, list) and names for names in content.values()):
+        raise ValueError("operators outside of the delegate are lists of names")
+    return found
