@@ -16,7 +16,7 @@ from ..devices.errors import InputError, TableFileError
 from .campaign import MEMORY_CAP, run_campaign
 from .description import read_layer, read_network
 from .growth import next_operators
-from .judge import describe_result, judge
+from .judge import judge
 from .layers import Layer
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
@@ -26,8 +26,9 @@ from .progress import Report, silent
 from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
-from .table import LookupTable, Outside
+from .table import LookupTable
 from .table_placement import outside_kinds
+from .table_result import Outside, describe_result
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of a network's interpreter, beyond weights and activations

@@ -16,13 +16,14 @@ from typing import Any
 
 from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, InputError, TableFileError
-from .judge import describe_result, judge
+from .judge import judge
 from .new_store import whole_store
 from .run_litert import Visit
 from .session_identity import Identity, session_identities
 from .store import Entry, Store
 from .table import LookupTable
 from .table_placement import united
+from .table_result import describe_result
 
 Row = tuple[Any, ...]  # round, number, warmup, session, at, repeats, seconds
 

@@ -28,12 +28,11 @@ from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
 from .store import Entry, Store, Visits
+from .table_result import Outside, read_calibration, read_outside, read_validation
 from .transfer import Donor, read_donor, transferred
 
 if TYPE_CHECKING:
     import pandas
-
-Outside = dict[str, tuple[str, ...]]  # kinds of operators, and what of each no delegate takes
 
 UNKNOWN_DEVIATION = 0.01  # relative; of a value that one session alone has seen
 
@@ -428,34 +427,3 @@ def operator_times(
     measured = [(o.layer, Alone(o.seconds, deviation(o))) for o in operators.values()]
     lent = transferred(donor, measured) if donor else []
     return OperatorTimes([*measured, *lent], scales=scales)
-
-
-def read_calibration(content: Mapping[str, Any]) -> Calibration:
-    """The inverse of `judge.describe_result` for the calibration."""
-    factors = {str(name): float(factor) for name, factor in content["factors"].items()}
-    return Calibration(
-        float(content["constant"]),
-        float(content["per_operator"]),
-        float(content["per_cold_byte"]),
-        factors,
-        float(content["crowding"]),
-        float(content["residual"]),
-    )
-
-
-def read_validation(content: Mapping[str, Any] | None) -> Validation | None:
-    """The inverse of `judge.describe_result` for the validation."""
-    if content is None:
-        return None
-    return Validation(*(np.array(content[name], float) for name in Validation.__annotations__))
-
-
-def read_outside(content: Mapping[str, Any] | None) -> Outside | None:
-    """The inverse of `judge.describe_result` for what runs outside of the delegate. Older tables do
-    not say."""
-    if content is None:
-        return None
-    found = {str(kind): tuple(map(str, names)) for kind, names in content.items()}
-    if not all(isinstance(names, list) and names for names in content.values()):
-        raise ValueError("operators outside of the delegate are lists of names")
-    return found

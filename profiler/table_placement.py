@@ -16,7 +16,8 @@ from .one_run import Source
 from .operators import runner_of
 from .run_litert import Model, WorkerSession
 from .store import Entry
-from .table import LookupTable, Outside
+from .table import LookupTable
+from .table_result import Outside
 
 
 def outside_kinds(
