@@ -79,9 +79,10 @@ def table_rows(table: LookupTable) -> list[Row]:
 def table_words(table: LookupTable) -> list[str]:
     """How right the table is, in sentences, and which of its values cannot be believed."""
     validation = table.validation
+    outside = [outside_words(table)] if table.outside else []
     if validation is None:
         words = ["The table was built without held-out networks: nobody knows how right it is."]
-        return [*words, *([outside_words(table)] if table.outside else []), *_noisy_words(table)]
+        return [*words, *outside, *_noisy_words(table)]
     floor = validation.noise_floor
     noise = "" if math.isnan(floor) else f" Two runs of the same network differ by {floor:.1%}."
     words = [
@@ -100,8 +101,7 @@ def table_words(table: LookupTable) -> list[str]:
             f"Prices of {len(table.donor.operators):,} operators were lent by another table and "
             "corrected by those that were measured here."
         )
-    words += [outside_words(table)] if table.outside else []
-    words += _noisy_words(table)
+    words += [*outside, *_noisy_words(table)]
     if not validation.passes:
         words.append(
             "That is too far off to search with: end other work on the board, and build it again."
