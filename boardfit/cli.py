@@ -24,6 +24,7 @@ from boardfit.options import (
     parse_options,
 )
 from boardfit.profile_command import profile
+from boardfit.table_board_commands import table_extend, table_transfer, table_verify
 from boardfit.table_commands import table_app
 
 EXIT_CODES = (
@@ -47,6 +48,9 @@ app = typer.Typer(
 devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
 app.add_typer(devices_app, name="devices")
 app.add_typer(table_app, name="table")
+table_app.command("verify")(table_verify)
+table_app.command("extend")(table_extend)
+table_app.command("transfer")(table_transfer)
 
 
 def main() -> None:

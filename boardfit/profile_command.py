@@ -168,7 +168,12 @@ def _show_forecast(found: Any, as_json: bool) -> None:
 
 def _show_profile(found: Any, as_json: bool) -> None:
     from boardfit.console import out, show
-    from boardfit.summary import operator_table, profile_content, profile_rows, profile_words
+    from boardfit.profile_summary import (
+        operator_table,
+        profile_content,
+        profile_rows,
+        profile_words,
+    )
 
     show(profile_content(found) if as_json else profile_rows(found), as_json=as_json)
     if not as_json:

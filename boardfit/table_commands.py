@@ -1,4 +1,4 @@
-"""The commands that look after lookup tables: parse, call, print."""
+"""The commands that look after lookup tables, without a board: parse, call, print."""
 
 from __future__ import annotations
 
@@ -7,16 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from boardfit.options import (
-    DeviceOption,
-    InventoryOption,
-    JsonOption,
-    OptionsOption,
-    RuntimeOption,
-    SeedOption,
-    ThreadsOption,
-    parse_options,
-)
+from boardfit.options import JsonOption
 
 table_app = typer.Typer(
     help="Look after lookup tables.", no_args_is_help=True, rich_markup_mode=None
@@ -57,51 +48,6 @@ def table_show(
     show(rows, as_json=as_json)
 
 
-@table_app.command("verify")
-def table_verify(
-    table: TableArgument,
-    device: DeviceOption = None,
-    sample: Annotated[
-        int, typer.Option("--sample", min=0, help="Operators that are measured again.")
-    ] = 60,
-    networks: Annotated[
-        int, typer.Option("--networks", min=0, help="Held-out networks that are.")
-    ] = 10,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="The file that keeps all samples.")
-    ] = None,
-    seed: SeedOption = 0,
-    boards: InventoryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a sample of a table again, and say whether it still holds (exit code 4: no)."""
-    from boardfit import console
-    from boardfit.profiler.connect import connect
-    from boardfit.profiler.table import LookupTable
-    from boardfit.profiler.verify_table import verify_table
-    from boardfit.table_summary import verification_rows, verification_words
-
-    opened = LookupTable.open(table)
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = verify_table(
-                opened,
-                board,
-                sample=sample,
-                networks=networks,
-                seed=seed,
-                path=out,
-                report=report,
-            )
-    finally:
-        board.transport.close()
-    console.show(verification_rows(found), as_json=as_json)
-    if not as_json:
-        _say(verification_words(found))
-    found.check()
-
-
 @table_app.command("diff")
 def table_diff(
     before: Annotated[Path, typer.Argument(help="A table.")],
@@ -132,13 +78,13 @@ def table_diff(
     if as_json:
         show([difference_json(found, unshared)], as_json=True)
         return
-    _say(condition_words(found))
+    say(condition_words(found))
     show(validation_rows(found), as_json=False)
     show(kind_rows(found), as_json=False)
     show(changed_rows(found, limit), as_json=False)
-    _say(difference_words(found, limit))
+    say(difference_words(found, limit))
     if unshared:
-        _say(unshared_words(found))
+        say(unshared_words(found))
 
 
 @table_app.command("merge")
@@ -220,7 +166,7 @@ def table_import(
     )
     show_table(found.table, as_json)
     if not as_json:
-        _say(import_words(found))
+        say(import_words(found))
 
 
 def show_table(table: Any, as_json: bool) -> None:
@@ -230,10 +176,11 @@ def show_table(table: Any, as_json: bool) -> None:
 
     show(table_rows(table), as_json=as_json)
     if not as_json:
-        _say(table_words(table))
+        say(table_words(table))
 
 
-def _say(sentences: list[str]) -> None:
+def say(sentences: list[str]) -> None:
+    """Print sentences as they are."""
     from boardfit.console import out
 
     for sentence in sentences:
@@ -250,7 +197,7 @@ def table_compare_dtypes(
     as_json: JsonOption = False,
 ) -> None:
     """Name the operators that are slower in int8 than in float, the worst first."""
-    from boardfit.console import out, show
+    from boardfit.console import show
     from boardfit.profiler.compare_dtypes import compare_dtypes
     from boardfit.profiler.table import LookupTable
     from boardfit.summary import dtype_rows, dtype_words
@@ -258,66 +205,4 @@ def table_compare_dtypes(
     found = compare_dtypes(LookupTable.open(in_float), LookupTable.open(in_int8))
     show(dtype_rows(found, operators=operators), as_json=as_json)
     if not as_json:
-        for sentence in dtype_words(found):
-            out.print(sentence, markup=False)
-
-
-@table_app.command("extend")
-def table_extend(
-    table: TableArgument,
-    space: Annotated[str, typer.Option("--space", help="What the table is to price, too.")],
-    device: DeviceOption = None,
-    options: OptionsOption = None,
-    boards: InventoryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure what a table lacks for a search space."""
-    from boardfit import api, console
-    from boardfit.profiler.connect import connect
-
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = api.extend_table(
-                table, space, board, options=parse_options(options), report=report
-            )
-    finally:
-        board.transport.close()
-    show_table(found, as_json)
-    found.check()
-
-
-@table_app.command("transfer")
-def table_transfer(
-    donor: Annotated[Path, typer.Argument(help="The table of a board that resembles this one.")],
-    out: Annotated[Path, typer.Argument(help="The table to build.")],
-    device: DeviceOption = None,
-    measurements: Annotated[
-        int,
-        typer.Option("--measurements", min=1, help="Operators and calibration networks at most."),
-    ] = 200,
-    threads: ThreadsOption = 1,
-    runtime: RuntimeOption = "auto",
-    boards: InventoryOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Build a table from another board's and few measurements on this one."""
-    from boardfit import api, console
-    from boardfit.profiler.connect import connect
-
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = api.transfer_table(
-                donor,
-                board,
-                out,
-                measurements=measurements,
-                threads=threads,
-                runtime=runtime,
-                report=report,
-            )
-    finally:
-        board.transport.close()
-    show_table(found, as_json)
-    found.check()
+        say(dtype_words(found))

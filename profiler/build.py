@@ -16,7 +16,7 @@ from ..devices.errors import InputError, TableFileError
 from .campaign import MEMORY_CAP, run_campaign
 from .description import read_layer, read_network
 from .growth import next_operators
-from .judge import describe_result, judge
+from .judge import judge
 from .layers import Layer
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
@@ -27,6 +27,8 @@ from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
 from .table import LookupTable
+from .table_placement import outside_kinds
+from .table_result import Outside, describe_result
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of a network's interpreter, beyond weights and activations
@@ -85,6 +87,12 @@ def build_table(
             report=report,
         )
 
+    def placed() -> Outside | None:
+        found = store.entries().values()
+        return outside_kinds(
+            device, found, sources(found, runtime), threads=threads, runtime=runtime
+        )
+
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
             for size in plan.sizes[:-1]:
@@ -96,7 +104,8 @@ def build_table(
                 judged = judge(store, runs=count)
                 if judged.validation is None or judged.validation.passes:
                     break
-            store.write_document("result", describe_result(judged, runs=count))
+            # Last, so that what is interrupted before has no result and goes on.
+            store.write_document("result", describe_result(judged, runs=count, outside=placed()))
     return LookupTable.open(path)
 
 
@@ -152,7 +161,12 @@ def extend_table(
             more = Selection(missing, Usage(), times).best(operators - len(first))
             store.add([operator_entry(layer) for layer in more])
         measure(count)
-        store.write_document("result", describe_result(judge(store, runs=count), runs=count))
+        found = store.entries().values()
+        outside = outside_kinds(
+            device, found, sources(found, runtime), threads=int(plan["threads"]), runtime=runtime
+        )
+        judged = judge(store, runs=count)
+        store.write_document("result", describe_result(judged, runs=count, outside=outside))
     return LookupTable.open(path)
 
 

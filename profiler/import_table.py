@@ -22,7 +22,7 @@ from ..devices.errors import InputError, TableFileError
 from .description import describe_layer, read_layer
 from .export_table import FORMAT, VERSION
 from .fragments import ROLE, Fragment, describe_fragment, read_fragment
-from .judge import describe_result, judge
+from .judge import judge
 from .new_store import whole_store
 from .public_tables import (
     UNITS,
@@ -36,6 +36,7 @@ from .run_litert import Visit
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
+from .table_result import describe_result
 
 SIZE_LIMIT = 256 * 1024**2  # bytes, unpacked
 ENDINGS = (".csv", ".json", ".yaml", ".yml")

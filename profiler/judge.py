@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration, Validation, fit, predict
 from .layers import Network
-from .pricing import OperatorTimes, describe_scales
+from .pricing import OperatorTimes
 from .store import Store
 from .table import in_common, operator_times, representative, run_values, split_entries
 from .transfer import read_donor
@@ -60,16 +59,3 @@ def calibrated(
             for layer in network.layers
         },
     )
-
-
-def describe_result(judged: Judged, *, runs: int) -> dict[str, Any]:
-    """The outcome of a build from the first `runs` runs as a JSON object."""
-    validation = judged.validation
-    return {
-        "runs": runs,
-        "entries": judged.entries,
-        "scales": describe_scales(judged.times.scales()),
-        "calibration": asdict(judged.calibration),
-        "validation": validation
-        and {name: getattr(validation, name).tolist() for name in Validation.__annotations__},
-    }

@@ -16,12 +16,14 @@ from typing import Any
 
 from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, InputError, TableFileError
-from .judge import describe_result, judge
+from .judge import judge
 from .new_store import whole_store
 from .run_litert import Visit
 from .session_identity import Identity, session_identities
 from .store import Entry, Store
 from .table import LookupTable
+from .table_placement import united
+from .table_result import describe_result
 
 Row = tuple[Any, ...]  # round, number, warmup, session, at, repeats, seconds
 
@@ -66,7 +68,8 @@ def merge_tables(out: Path, paths: Sequence[Path]) -> LookupTable:
         store.begin(entries, plan)
         _copy(store, parts, runs)
         judged = judge(store, runs=len(runs))
-        store.write_document("result", describe_result(judged, runs=len(runs)))
+        outside = united(part.table for part in parts)
+        store.write_document("result", describe_result(judged, runs=len(runs), outside=outside))
         LookupTable.open(store.path)  # what could not be read is not made
     return LookupTable.open(out)
 

@@ -11,8 +11,11 @@ import numpy as np
 
 from ..devices.errors import PlacementError
 from .read_tflite import ModelInfo
+from .worker_onnx import CPU
+from .worker_onnx import NAME as ONNX
 
 RESOLUTION = 1e-6  # seconds; the runtimes' profilers count whole microseconds, and round down
+DELEGATE = "the delegate"
 _LONGEST = 1e6  # seconds; no inference takes that long
 _NAMED = 8  # operators that a message lists
 
@@ -111,13 +114,19 @@ class OperatorProfile:
         return self.total - self.in_operators
 
     @property
+    def exceeds(self) -> bool:
+        """Whether the operators add up to more than the whole: the profiler makes them longer, and
+        short ones most, so that shares are rough."""
+        return self.residual < 0
+
+    @property
     def by_time(self) -> tuple[OperatorTime, ...]:
         """The operators, the longest first."""
         return tuple(sorted(self.operators, key=lambda operator: -operator.median))
 
     @property
     def outside(self) -> tuple[OperatorTime, ...]:
-        """The operators that no delegate took."""
+        """The operators that no delegate took, nor a provider."""
         return tuple(operator for operator in self.operators if operator.delegate is None)
 
     def share(self, *operators: OperatorTime) -> float:
@@ -173,18 +182,32 @@ class Placement:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         return ", ".join(f"{kind} ({index})" for index, kind in found[:_NAMED]) + more
 
-    def check(self, model: str, operators: int, device: str) -> None:
-        """Raise `PlacementError` where operators of `model` run outside of the delegate."""
+    def check(self, model: str, operators: int, device: str, runtime: str = "") -> None:
+        """Raise `PlacementError` where operators of `model` run outside of the delegate, or of the
+        execution provider that `runtime` prefers."""
         if self.outside:
+            runner = runner_of(runtime)
+            named = (
+                "the runtime's delegate (XNNPACK is the default)" if runner == DELEGATE else runner
+            )
             raise PlacementError(
-                f"on {device} the runtime's delegate (XNNPACK is the default) does not take "
+                f"on {device} {named} does not take "
                 f"{len(self.outside)} of the {operators} operators of {model}: {self.words}. They "
-                "run in other kernels, and the model's latency is not the delegate's; change the "
+                f"run in other kernels, and the model's latency is not {runner}'s; change the "
                 "model, or give --allow-fallback to measure it as it is"
             )
 
 
 UNKNOWN = Placement(None)
+
+
+def runner_of(runtime: str) -> str:
+    """What should run every operator in a runtime, as it calls itself or was asked for: "the
+    delegate", or in ONNX Runtime the execution provider that is preferred."""
+    name, _, providers = runtime.partition(":")
+    if name != ONNX:
+        return DELEGATE
+    return providers.partition(",")[0].strip() or CPU
 
 
 def read_placement(outside: object) -> Placement:

@@ -17,7 +17,15 @@ from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
 from .model_format import AUTO, format_of_file, runtime_for
 from .one_run import Source
-from .operators import UNKNOWN, OperatorProfile, Placement, read_operators, read_placement
+from .operators import (
+    UNKNOWN,
+    OperatorProfile,
+    OperatorTime,
+    Placement,
+    read_operators,
+    read_placement,
+    runner_of,
+)
 from .progress import Report, silent
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
 from .run_litert import Model, WorkerSession
@@ -73,6 +81,22 @@ class ModelProfile:
     operators: OperatorProfile | None = None
     problem: str = ""
 
+    @property
+    def runner(self) -> str:
+        """What should run every operator: "the delegate", or the name of a provider."""
+        return runner_of(str(self.conditions.get("runtime")))
+
+    @property
+    def timed_outside(self) -> tuple[OperatorTime, ...]:
+        """The timed operators that something else runs."""
+        timed = () if self.operators is None else self.operators.operators
+        return tuple(operator for operator in timed if self.runs_outside(operator))
+
+    def runs_outside(self, operator: OperatorTime) -> bool:
+        """Whether something else than `runner` runs an operator."""
+        left = {index for index, _ in self.placement.outside or ()}
+        return operator.delegate is None or operator.index in left
+
 
 def profile_model(
     path: Path,
@@ -122,9 +146,12 @@ def profile_model(
         if store.document("placement") is None:
             with WorkerSession(device, threads=threads, runtime=runtime) as session:
                 placement = _ready(session, loaded).placement(loaded.key)
-            store.write_document("placement", asdict(placement))
+                # The runtime's own name has its providers' in full.
+                placed = {**asdict(placement), "runtime": session.hello.get("runtime")}
+            store.write_document("placement", placed)
         if not allow_fallback:
-            _placement(store).check(path.name, len(model.operators), device.name)
+            said = str((store.document("placement") or {}).get("runtime"))
+            _placement(store).check(path.name, len(model.operators), device.name, said)
         runs = max(schedule.runs, _runs_begun(store))
         while True:
             run_campaign(

@@ -28,6 +28,7 @@ from .measurement import Interval
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
 from .store import Entry, Store, Visits
+from .table_result import Outside, read_calibration, read_outside, read_validation
 from .transfer import Donor, read_donor, transferred
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class LookupTable:
     networks that were measured with it: key -> (role, network, value of each run in seconds);
     `runs` is the number of runs, `scales` are those of interpolation (without, they are fitted
     anew), `donor` lends the prices of what was not measured.
-    `fragments` are layers in a row that were measured together, by signature.
+    `fragments` are layers in a row that were measured together, by signature. `outside` are the
+    kinds of operators that run outside of the delegate, None where that is not known.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class LookupTable:
         scales: Mapping[str, Scales] | None = None,
         donor: Donor | None = None,
         fragments: Mapping[str, PricedFragment] | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
@@ -121,6 +124,7 @@ class LookupTable:
         self.validation = validation
         self.provenance = provenance
         self.conditions = conditions
+        self.outside = outside
         self.fragments = fragments or {}
         self._price_list = PriceList(
             self.price, {f.fragment: representative(f.runs) for f in self.fragments.values()}
@@ -159,6 +163,7 @@ class LookupTable:
             validation = read_validation(result["validation"])
             operators, networks = split_entries(entries, values, verdicts)
             fragments = read_fragments(entries, values)
+            outside = read_outside(result.get("outside"))
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
@@ -178,6 +183,7 @@ class LookupTable:
             scales,
             donor,
             fragments,
+            outside,
         )
 
     @staticmethod
@@ -421,23 +427,3 @@ def operator_times(
     measured = [(o.layer, Alone(o.seconds, deviation(o))) for o in operators.values()]
     lent = transferred(donor, measured) if donor else []
     return OperatorTimes([*measured, *lent], scales=scales)
-
-
-def read_calibration(content: Mapping[str, Any]) -> Calibration:
-    """The inverse of `judge.describe_result` for the calibration."""
-    factors = {str(name): float(factor) for name, factor in content["factors"].items()}
-    return Calibration(
-        float(content["constant"]),
-        float(content["per_operator"]),
-        float(content["per_cold_byte"]),
-        factors,
-        float(content["crowding"]),
-        float(content["residual"]),
-    )
-
-
-def read_validation(content: Mapping[str, Any] | None) -> Validation | None:
-    """The inverse of `judge.describe_result` for the validation."""
-    if content is None:
-        return None
-    return Validation(*(np.array(content[name], float) for name in Validation.__annotations__))

@@ -170,23 +170,34 @@ def _operators(profile: ModelProfile) -> tuple[Block, ...]:
         for kind, group in kinds
     ]
     by_kind = pd.DataFrame(rows, columns=["kind", "count", "time", "share"])
-    whole = timed.total
+    whole, runner = timed.total, profile.runner
+    left = profile.timed_outside
     figures = pd.DataFrame(
         [
             ("Runs of the whole model", count_text(timed.runs)),
             ("The whole, without the profiler", time_text(whole)),
             ("… inside of operators", time_text(timed.in_operators)),
-            ("… in none of them", f"{time_text(timed.residual)} "
-                                  f"({percent_text(timed.residual / whole)})"),
+            ("… more than the whole" if timed.exceeds else "… in none of them",
+             f"{time_text(abs(timed.residual))} ({percent_text(abs(timed.residual) / whole)})"),
             ("What profiling adds", f"{time_text(timed.overhead)} "
                                     f"({percent_text(timed.overhead / whole)})"),
-            ("Operators outside of the delegate", str(len(timed.outside))),
-            ("… share of the operators' time", percent_text(timed.share(*timed.outside))),
+            (f"Operators outside of {runner}", str(len(left))),
+            ("… share of the operators' time", percent_text(timed.share(*left))),
         ],
         columns=["figure", "value"],
     )  # fmt: skip
     caption = "Operators that take less than a microsecond each are counted as zero in the sums."
-    return (plot, grid("By kind", by_kind, caption), grid("The operators and the whole", figures))
+    rough = (
+        "The profiler makes operators longer, the short ones most: with it they add up to more "
+        "than the whole takes without it, and their times and shares are rough."
+        if timed.exceeds
+        else ""
+    )
+    return (
+        plot,
+        grid("By kind", by_kind, caption),
+        grid("The operators and the whole", figures, rough),
+    )
 
 
 def _kind_texts(seconds: float, count: int, timed: OperatorProfile) -> tuple[str, str]:
@@ -198,18 +209,18 @@ def _kind_texts(seconds: float, count: int, timed: OperatorProfile) -> tuple[str
 
 
 def _placement_findings(profile: ModelProfile) -> tuple[Finding, ...]:
-    placement = profile.placement
+    placement, runner = profile.placement, profile.runner
     if not placement.outside:
         return ()
     count, timed = len(placement.outside), profile.operators
     share = "" if timed is None else (
-        f"; they take {percent_text(timed.share(*timed.outside))} of the operators' time"
+        f"; they take {percent_text(timed.share(*profile.timed_outside))} of the operators' time"
     )  # fmt: skip
     return (
         Finding(
-            f"{count} of {len(profile.model.operators)} operators run outside of the delegate: "
+            f"{count} of {len(profile.model.operators)} operators run outside of {runner}: "
             f"{placement.words}{share}.",
-            "Give the model operators that the delegate takes; until then its latency is not the "
-            "delegate's.",
+            f"Give the model operators that {runner} takes; until then its latency is not "
+            f"{runner}'s.",
         ),
     )

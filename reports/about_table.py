@@ -6,6 +6,7 @@ import pandas as pd
 
 from ..profiler.calibration import BAR
 from ..profiler.entry_verdict import ENTRY_ADVICE
+from ..profiler.table_placement import outside_words
 from .about import board_text, conditions_grid, drift_findings, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
 from .frames import between_frame, operators_frame, percent_text, plain_text, size_text
@@ -118,6 +119,14 @@ def _findings(source: TableSource) -> tuple[Finding, ...]:
             Finding(
                 f"Of {len(noisy):,} of {len(source.table.operators):,} operators {why}.",
                 f"{advice[:1].upper()}{advice[1:]}.",
+            )
+        )
+    if source.table.outside:
+        findings.append(
+            Finding(
+                outside_words(source.table),
+                "Their prices are what they take there; a network that is to be the delegate's "
+                "alone goes without them.",
             )
         )
     return (*findings, *drift_findings(source.journal))

@@ -231,8 +231,9 @@ def model_operators_frame(profile: ModelProfile) -> pd.DataFrame:
 
 def operator_times_frame(profile: ModelProfile) -> pd.DataFrame:
     """The operators that were timed, the longest first: name with position, kind, output shape,
-    milliseconds, share, delegate, and what the runtime ran. Empty where none was timed."""
-    columns = ["operator", "kind", "output", "ms", "percent", "delegate", "ran_as"]
+    milliseconds, share, delegate, whether it was left out, and what the runtime ran. Empty where
+    none was timed."""
+    columns = ["operator", "kind", "output", "ms", "percent", "delegate", "outside", "ran_as"]
     timed = profile.operators
     if timed is None:
         return pd.DataFrame(columns=columns)
@@ -244,6 +245,7 @@ def operator_times_frame(profile: ModelProfile) -> pd.DataFrame:
             o.median * MILLISECONDS,
             timed.share(o) * 100,
             o.delegate,
+            profile.runs_outside(o),
             o.name,
         )
         for o, shape in zip(timed.operators, timed.output_shapes(profile.model), strict=True)

@@ -28,8 +28,8 @@ def operators_plot(profile: ModelProfile) -> Block:
     traces: list[Any] = []
     legend = []
     for name, color, chosen in (
-        ("run by the delegate", BLUE, shown["delegate"].notna()),
-        ("outside of the delegate", ORANGE, shown["delegate"].isna()),
+        (f"run by {profile.runner}", BLUE, ~shown["outside"]),
+        (f"outside of {profile.runner}", ORANGE, shown["outside"]),
     ):
         if not chosen.any():
             continue

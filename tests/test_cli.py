@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from boardfit.cli import app
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.import_table import import_table
 from boardfit.profiler.one_run import reference_network
@@ -30,6 +33,8 @@ COMMANDS = [
     ["table", "import"],
     ["samples"],
     ["table", "compare-dtypes"],
+    ["table", "extend"],
+    ["table", "transfer"],
     ["search"],
     ["report"],
     ["quickstart"],
@@ -75,9 +80,21 @@ def test_every_command_has_help_and_stands_in_the_docs(command: list[str], tmp_p
     assert "Usage:" in text
     assert len(text.splitlines()) > 5
     docs = (Path(__file__).parent.parent / "docs/commands.md").read_text()
-    assert f"boardfit {' '.join(command)}" in docs
-    for option in set(re.findall(r"--[a-z-]+", text)) - {"--help"}:
-        assert option in docs, option
+    general, *sections = re.split("^(?=## )", docs, flags=re.MULTILINE)
+    mine = [section for section in sections if f"boardfit {' '.join(command)}" in section]
+    assert mine
+    for option in set(re.findall(r"--[a-z][a-z0-9-]+", text)) - {"--help"}:
+        assert option in "".join([general, *mine]), option
+
+
+def test_no_command_is_left_out_above() -> None:
+    def names(group: Any, *before: str) -> list[list[str]]:
+        found = [list(before)] if before else []
+        for name, command in getattr(group, "commands", {}).items():
+            found += names(command, *before, name)
+        return found
+
+    assert sorted(names(typer.main.get_command(app))) == sorted(COMMANDS)
 
 
 def test_help_lists_the_exit_codes(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -23,23 +25,38 @@ def noise(*shape: int, seed: int = 0) -> FloatArray:
     return (5 * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
 
 
-def expect_equal(got: FloatArray, expected: FloatArray, rounding: float = 0.0) -> None:
+def weighted(network: Network, seed: int) -> Network:
+    """The network with uniform weights (He et al. 2015), on which float32's rounding stays small.
+
+    With weights that are drawn for timing a deep network may be badly conditioned: of one, LiteRT
+    and ONNX Runtime are 9e-4 and 5e-4 of the largest output away from PyTorch's float64.
+    """
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for number, node in enumerate(network.nodes):
+        if node.layer.weight_shapes:
+            kernel, bias = node.layer.weight_shapes
+            depthwise = node.layer.op == "depthwise_conv_2d"
+            fan_in = node.layer.kernel**2 if depthwise else math.prod(kernel[1:])
+            limit = math.sqrt(6 / fan_in)
+            weights[number] = Weights(
+                rng.uniform(-limit, limit, kernel).astype(np.float32),
+                rng.normal(0.0, 0.06, bias).astype(np.float32),
+            )
+    return network.with_weights(weights)
+
+
+def expect_equal(got: FloatArray, expected: FloatArray) -> None:
     assert got.shape == expected.shape
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(got / scale, expected / scale, atol=1e-4 + rounding / scale)
+    np.testing.assert_allclose(got / scale, expected / scale, atol=1e-4)
 
 
 def check(network: Network, seed: int) -> None:
     image = noise(*network.input_shape, seed=seed)
     model = emit_onnx(network, seed=seed)
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
-    reference = emit(network, seed=seed)
-    expected = run_litert(reference, image)
-    # A deep network of random weights may multiply float32's rounding, once an operator: two
-    # runtimes may differ by some times what units in the last place of the image change.
-    nudged = image * (1 + 1e-6 * np.random.default_rng(seed).normal(size=image.shape))
-    other = run_litert(reference, nudged.astype(np.float32))
-    expect_equal(run_onnx(model, image), expected, 5 * float(np.abs(other - expected).max()))
+    expect_equal(run_onnx(model, image), run_litert(emit(network, seed=seed), image))
 
 
 @pytest.mark.parametrize("bypass", ["concat", "pad"])
@@ -51,13 +68,13 @@ def test_random_architectures_of_each_space(name: str, bypass: Bypass) -> None:
     rng = np.random.default_rng(1)
     architectures = [space.random(rng) for _ in range(8)]
     for seed, architecture in enumerate([*architectures, space.full, space.smallest]):
-        check(space.network(architecture), seed)
+        check(weighted(space.network(architecture), seed), seed)
 
 
 @given(networks(), st.integers(0, 100))
 @settings(max_examples=80, deadline=None)
 def test_whatever_is_wired_computes_the_same(network: Network, seed: int) -> None:
-    check(network, seed)
+    check(weighted(network, seed), seed)
 
 
 @pytest.mark.parametrize("layer", every_layer(), ids=lambda layer: layer.op)

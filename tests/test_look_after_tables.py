@@ -30,13 +30,14 @@ from boardfit.devices.files import exclusive
 from boardfit.profiler.build import build_table
 from boardfit.profiler.calibration import kind
 from boardfit.profiler.diff_tables import diff_tables
-from boardfit.profiler.judge import describe_result, judge
+from boardfit.profiler.judge import judge
 from boardfit.profiler.layers import Layer
 from boardfit.profiler.merge_tables import merge_tables, spaces_of
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
+from boardfit.profiler.table_result import describe_result
 from boardfit.profiler.verify_table import sample_operators, verify_table
 
 from .small_board import QUICK, board, large_plan, samples, small_network, small_plan

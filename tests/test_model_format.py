@@ -13,9 +13,11 @@ from boardfit.devices.errors import (
     BoardfitError,
     InputError,
     ModelFileError,
+    PlacementError,
     TableFileError,
     WorkerError,
 )
+from boardfit.profile_summary import operator_table, profile_words
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_onnx import emit_onnx
@@ -30,9 +32,13 @@ from boardfit.profiler.profile_model import open_profile, profile_model
 from boardfit.profiler.read_onnx import inspect_onnx
 from boardfit.profiler.store import Store
 from boardfit.profiler.tie import measure_tied
+from boardfit.profiler.worker_onnx import CPU
+from boardfit.reports.about_profile import profile_section
+from boardfit.reports.sources import ProfileSource, open_source
 
 from .small_board import QUICK, board, small_network, small_plan
 
+AZURE = "AzureExecutionProvider"
 SCHEDULE = replace(QUICK, warmup_seconds=0.01)
 
 
@@ -41,6 +47,34 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "small.onnx"
     path.write_bytes(emit_onnx(small_network(16)))
     return path
+
+
+# Who runs the operators
+
+
+def test_words_about_operators_name_the_provider(model: Path, tmp_path: Path) -> None:
+    machine = connect("local")
+    try:
+        found = profile_model(model, machine, SCHEDULE, operators=True)
+        assert f"{CPU} runs all operators." in profile_words(found)
+        # The Azure provider is in every CPU build and runs none of these operators.
+        wanted, out = "onnxruntime:azure,cpu", tmp_path / "p"
+        with pytest.raises(PlacementError, match=f"{AZURE} does not take .* not {AZURE}'s"):
+            profile_model(model, machine, SCHEDULE, runtime=wanted)
+        found = profile_model(
+            model, machine, SCHEDULE, runtime=wanted, out=out, operators=True, allow_fallback=True
+        )
+    finally:
+        machine.transport.close()
+    (words,) = [w for w in profile_words(found) if w.startswith(f"Outside of {AZURE} run: ")]
+    assert words.endswith("(100.0% of their time).")
+    shown = [row for row in operator_table(found) if row["us"] != "< 1"]
+    assert all(row["ran as"].endswith(f" ({CPU})") for row in shown)
+    source = open_source(out)
+    assert isinstance(source, ProfileSource)
+    (finding,) = [f for f in profile_section(source).findings if "outside of" in f.text]
+    assert f"run outside of {AZURE}" in finding.text
+    assert f"operators that {AZURE} takes" in finding.advice
 
 
 # Which format

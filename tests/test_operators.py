@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from boardfit.devices.base import Device
 from boardfit.devices.errors import PlacementError, TableFileError, WorkerError
 from boardfit.devices.fake import ProgramExit
+from boardfit.profile_summary import profile_words
 from boardfit.profiler import worker_operators
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
@@ -38,9 +39,10 @@ from boardfit.profiler.operators import (
 from boardfit.profiler.profile_model import ModelProfile, open_profile, profile_model
 from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.run_litert import WORKER_FILES, Model, WorkerSession
+from boardfit.profiler.store import Store
 from boardfit.profiler.worker import LitertRuntime, Worker
 from boardfit.reports.about_profile import profile_section
-from boardfit.reports.blocks import Missing, Plot
+from boardfit.reports.blocks import Grid, Missing, Plot
 from boardfit.reports.sources import ProfileSource, open_source
 from boardfit.search.mobilenetv3 import open_space
 
@@ -649,6 +651,34 @@ def test_a_page_shows_the_operators_and_who_runs_them(resizing: Path, tmp_path: 
     assert sorted(drawn) == pytest.approx(
         sorted(o.median * 1e6 for o in profile.operators.operators)
     )
+
+
+def test_operators_that_exceed_the_whole_are_not_called_a_share_of_it(
+    small: Path, tmp_path: Path
+) -> None:
+    """ONNX Runtime's profiler makes short operators longer."""
+    out = tmp_path / "p"
+    found = profile_model(small, board(), QUICK, out=out, operators=True)
+    assert found.operators is not None
+    assert not found.operators.exceeds
+    timed = found.operators.operators
+    longer = [replace(o, seconds=tuple(s + 1e-4 for s in o.seconds)) for o in timed]
+    exceeding = replace(found.operators, operators=tuple(longer))
+    assert exceeding.exceeds
+    with Store.open(out, write=True) as store:
+        store.write_document("operators", exceeding.content())
+    profile, item = page_of(out)
+    (words,) = [w for w in profile_words(profile) if "profiler" in w]
+    assert "more. It makes operators longer" in words
+    assert "times and shares are rough" in words
+    assert "none of them" not in words
+    (figures,) = [
+        b for p in item.parts for b in p.blocks if b.title == "The operators and the whole"
+    ]
+    assert isinstance(figures, Grid)
+    assert "rough" in figures.caption
+    assert "… more than the whole" in [row[0] for row in figures.rows]
+    assert not any(value.startswith("-") for _, value in figures.rows[:4])
 
 
 def test_a_page_without_times_says_how_to_get_them(small: Path, tmp_path: Path) -> None:

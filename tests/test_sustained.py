@@ -14,13 +14,13 @@ import pytest
 
 from boardfit.devices.errors import DeviceLost, InputError, TableFileError
 from boardfit.devices.fake import Faults
+from boardfit.profile_summary import profile_rows, sustained_words
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.export_table import export_samples
 from boardfit.profiler.profile_model import Precision, open_profile, profile_model
 from boardfit.profiler.simulated import Throttling
 from boardfit.profiler.store import Store
 from boardfit.profiler.sustained import SustainedLoad, parse_duration
-from boardfit.summary import profile_rows, sustained_words
 
 from .small_board import QUICK, board, small_network
 

@@ -24,7 +24,7 @@ from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
 from boardfit.profiler.entry_verdict import ENTRY_ADVICE
-from boardfit.profiler.judge import Judged, describe_result
+from boardfit.profiler.judge import Judged
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.progress import Progress
@@ -32,6 +32,7 @@ from boardfit.profiler.schedule import PROBE_ROUND
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
+from boardfit.profiler.table_result import describe_result
 from boardfit.summary import table_words
 
 from .small_board import QUICK, board, samples, small_network, small_plan

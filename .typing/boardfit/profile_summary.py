@@ -1,0 +1,1 @@
+../../boardfit/profile_summary.py

@@ -1,0 +1,1 @@
+../../boardfit/table_board_commands.py
