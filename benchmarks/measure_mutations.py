@@ -13,10 +13,10 @@ sys.path.append(str(Path(__file__).parents[1]))
 from tests.hostile_input import SUBJECTS, Tally, Watch, prepare, try_cases
 
 CASES = {
-    "table files": 12_000,
-    "profile files": 12_000,
-    "model files": 56_000,
-    "worker lines": 19_000,
+    "table files": 4_000,
+    "profile files": 4_000,
+    "model files": 70_000,
+    "worker lines": 21_000,
     "campaigns": 1_000,
 }
 CHUNK = 250
