@@ -294,12 +294,9 @@ class OneRun:
                     )
                 else:
                     pending.append((self._numbers[visit.key], visit))
-            found = session.conditions()
         except BoardfitError:
             commit()  # what was seen before the worker was lost
             raise
-        self._look_at_memory(found)
-        evidence.append({"round": current, **found})
         commit()
         self._find_slow_visits()
 
@@ -363,7 +360,16 @@ class OneRun:
             number = next(ended)
             self.inside += answer.inside
             if evidence is not None:
-                evidence.append({"round": number, "wall": answer.wall, "inside": answer.inside})
+                # The state beside each round, so that of each sample can be told.
+                self._look_at_memory(answer.conditions)
+                evidence.append(
+                    {
+                        "round": number,
+                        "wall": answer.wall,
+                        "inside": answer.inside,
+                        **answer.conditions,
+                    }
+                )
 
     def _look_at_memory(self, conditions: Mapping[str, float]) -> None:
         self.resident = max(self.resident, conditions.get("resident", 0.0))

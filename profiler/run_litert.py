@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -62,10 +62,12 @@ class Visit:
 
 @dataclass(frozen=True)
 class Round:
-    """The end of a round: seconds it took on the board, and seconds inside of inferences."""
+    """The end of a round: seconds it took on the board, seconds inside of inferences, and the
+    board's state then (see `WorkerSession.conditions`)."""
 
     wall: float
     inside: float
+    conditions: Mapping[str, float]
 
 
 class WorkerSession:
@@ -236,7 +238,7 @@ class WorkerSession:
                 wall, inside = _numbers([answer["wall"], answer["inside"]])
             except (KeyError, TypeError, ValueError):
                 raise self._foreign(json.dumps(answer)) from None
-            yield Round(wall, inside)
+            yield Round(wall, inside, self._state(answer))
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
         """Run a loaded model on images `[n, ...]` one by one; return its outputs `[n, values]`.
@@ -297,10 +299,13 @@ class WorkerSession:
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")
+        return self._state(answer)
+
+    def _state(self, answer: dict[str, Any]) -> dict[str, float]:
         try:
             found = dict(answer["conditions"])
             return dict(zip(map(str, found), _numbers(found.values()), strict=True))
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise self._foreign(json.dumps(answer)) from None
 
     def _send(self, request: dict[str, Any]) -> None:

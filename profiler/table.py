@@ -312,33 +312,32 @@ class LookupTable:
         """The operators as a data frame: signature, shapes, seconds alone and in a network."""
         import pandas
 
-        rows = []
-        for signature, operator in self.operators.items():
-            layer = operator.layer
-            interval = self.session_interval(signature)
-            rows.append(
-                {
-                    "signature": signature,
-                    "op": layer.op,
-                    "height": layer.inputs[0][0] if len(layer.inputs[0]) == 3 else 1,
-                    "width": layer.inputs[0][1] if len(layer.inputs[0]) == 3 else 1,
-                    "input_channels": sum(shape[-1] for shape in layer.inputs),
-                    "output_channels": layer.output[-1],
-                    "kernel": layer.kernel,
-                    "stride": layer.stride,
-                    "activation": layer.activation,
-                    "macs": layer.macs,
-                    "parameters": layer.parameters,
-                    "seconds_alone": operator.seconds,
-                    "seconds": self.price(layer),
-                    "low": interval.low,
-                    "high": interval.high,
-                    "spread_between_runs": operator.spread,
-                    "runs": len(operator.runs),
-                    "verdict": operator.verdict,
-                }
-            )
-        return pandas.DataFrame(rows)
+        operators = list(self.operators.values())
+        layers = [operator.layer for operator in operators]
+        maps = [layer.inputs[0] if len(layer.inputs[0]) == 3 else (1, 1) for layer in layers]
+        intervals = list(map(self.session_interval, self.operators))
+        # By columns, so that they are there without a single operator as well.
+        columns: dict[str, Sequence[object]] = {
+            "signature": list(self.operators),
+            "op": [layer.op for layer in layers],
+            "height": [shape[0] for shape in maps],
+            "width": [shape[1] for shape in maps],
+            "input_channels": [sum(shape[-1] for shape in layer.inputs) for layer in layers],
+            "output_channels": [layer.output[-1] for layer in layers],
+            "kernel": [layer.kernel for layer in layers],
+            "stride": [layer.stride for layer in layers],
+            "activation": [layer.activation for layer in layers],
+            "macs": [layer.macs for layer in layers],
+            "parameters": [layer.parameters for layer in layers],
+            "seconds_alone": [operator.seconds for operator in operators],
+            "seconds": list(map(self.price, layers)),
+            "low": [interval.low for interval in intervals],
+            "high": [interval.high for interval in intervals],
+            "spread_between_runs": [operator.spread for operator in operators],
+            "runs": [len(operator.runs) for operator in operators],
+            "verdict": [operator.verdict for operator in operators],
+        }
+        return pandas.DataFrame(columns)
 
 
 def _damaged(path: Path, error: Exception) -> TableFileError:

@@ -14,7 +14,8 @@ answers a line on standard output, all times in seconds of the board's monotonic
     {"do": "measure", "round": 3, "warmup": 1, "samples": 2, "visits": [[ID, REPEATS], ...]}
                                                 {"visit": ID, "at": ..., "warmup": [...],
                                                  "seconds": [...]}       (one for each visit)
-                                                {"done": 3, "wall": 0.81, "inside": 0.75}
+                                                {"done": 3, "wall": 0.81, "inside": 0.75,
+                                                 "conditions": {...}}
     {"do": "predict", "model": ID, "inputs": [BASE64, ...]}
                                                 {"outputs": [BASE64, ...]}   (float32)
     {"do": "placement", "model": ID}            {"outside": [[INDEX, NAME], ...] or null}
@@ -298,7 +299,13 @@ class Worker:
                 yield {"visit": model_id, "at": at, "warmup": warm, "seconds": seconds}
         finally:
             gc.enable()
-        yield {"done": request["round"], "wall": clock() - begin, "inside": inside}
+        end = clock()
+        yield {
+            "done": request["round"],
+            "wall": end - begin,
+            "inside": inside,
+            "conditions": {"at": end, **self._state()},
+        }
 
     def _placement(self, request: Answer) -> Answer:
         model = self._models[request["model"]]
