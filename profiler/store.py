@@ -220,7 +220,7 @@ class Store:
         for _, run, started in rows:  # a column of SQLite takes any type
             if (
                 not isinstance(run, int)
-                or not 0 <= run < _MOST_RUNS
+                or not -1 <= run < _MOST_RUNS  # -1: under lasting load, of no run
                 or not isinstance(started, str)
             ):
                 raise TableFileError(
