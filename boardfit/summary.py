@@ -115,9 +115,10 @@ def _noisy_words(table: LookupTable) -> list[str]:
     if not noisy:
         return []
     worst = ", ".join(f"{o.layer.signature} (+{o.spread:.0%} between runs)" for o in noisy[:3])
+    why, _, advice = ENTRY_ADVICE["noisy"].partition(": ")
     return [
-        f"{len(noisy):,} of {len(table.operators):,} operators are noisy "
-        f"({'the worst: ' if len(noisy) > 3 else ''}{worst}): {ENTRY_ADVICE['noisy']}. "
+        f"{len(noisy):,} of {len(table.operators):,} operators are noisy, as {why}; "
+        f"{'the worst are ' if len(noisy) > 3 else ''}{worst}. {advice[:1].upper()}{advice[1:]}: "
         "`boardfit table merge` adds those of a second table."
     ]
 

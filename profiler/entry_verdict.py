@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 EntryVerdict = Literal["steady", "noisy", "unknown"]
 
-CLOSE = 0.03  # of the smallest visit, relative; two fresh processes differ by 0.6 % on average
+CLOSE = (
+    0.04  # of the smallest visit, relative; operators below 1 us differ by 3 % between processes
+)
 CONFIRMING_VISITS = 2  # of a run
 CONFIRMING_RUNS = 2
 
@@ -26,7 +28,7 @@ ENTRY_ADVICE: dict[EntryVerdict, str] = {
 def entry_verdict(visits_by_run: Sequence[NDArray[np.float64]]) -> EntryVerdict:
     """Judge an entry by its visits (seconds), those of each run (fresh process) apart.
 
-    It is steady where at least two runs have at least two visits each within 3 % of the smallest
+    It is steady where at least two runs have at least two visits each within 4 % of the smallest
     of all. Whatever disturbs a board makes it slower, so the smallest is wrong only where no
     visit met the board undisturbed, and that hardly ever looks the same in two runs. With a
     single run nothing is confirmed, and where no run has two visits nothing can be.

@@ -30,7 +30,7 @@ from .schedule import PROBE_ROUND
 
 APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
 VERSION = 2
-LOAD_RUN = -1  # of a session of lasting load, which is no run of the campaign
+SUSTAINED_RUN = -1  # a session under lasting load belongs to no run of the campaign
 _LARGEST_TIME = 1e300  # seconds that a file may say, as a worker may
 _MOST_RUNS = 10_000  # of a file; a table has three, a precise profile thirty
 _POSITIVE = ("reference", "best")  # no inference takes no time
@@ -221,7 +221,7 @@ class Store:
         for _, run, started in rows:  # a column of SQLite takes any type
             if (
                 not isinstance(run, int)
-                or not LOAD_RUN <= run < _MOST_RUNS
+                or not SUSTAINED_RUN <= run < _MOST_RUNS
                 or not isinstance(started, str)
             ):
                 raise TableFileError(

@@ -18,9 +18,8 @@ from .evidence import LEAST_DROP
 from .one_run import Source
 from .progress import Progress, Report
 from .run_litert import Model, Visit, WorkerSession
-from .store import Store
+from .store import SUSTAINED_RUN, Store
 
-SUSTAINED_RUN = -1  # a session under lasting load belongs to no run of the campaign
 WINDOW_SECONDS = 1.0
 WINDOW_SAMPLES = 200  # at most; short inferences are put together
 TOLERANCE = 0.05  # a latency within it of the sustained one has settled

@@ -151,7 +151,11 @@ class LookupTable:
             conditions = store.conditions() or {}
             try:
                 # More entries or a further run may have been begun since; they are no part of it.
-                entries = dict(list(store.entries().items())[: int(result["entries"])])
+                written = list(store.entries().items())
+                known = int(result["entries"])
+                if not 0 <= known <= len(written):
+                    raise ValueError(f"{known} entries, of which {len(written)} are there")
+                entries = dict(written[:known])
                 runs = int(result["runs"])
                 visits = of_runs(store.visits(), runs)
                 values = smallest_of_runs(visits)

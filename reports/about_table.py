@@ -117,7 +117,7 @@ def _findings(source: TableSource) -> tuple[Finding, ...]:
         why, _, advice = ENTRY_ADVICE["noisy"].partition(": ")
         findings.append(
             Finding(
-                f"Of {len(noisy):,} of {len(source.table.operators):,} operators {why}.",
+                f"{len(noisy):,} of {len(source.table.operators):,} operators are noisy, as {why}.",
                 f"{advice[:1].upper()}{advice[1:]}.",
             )
         )

@@ -120,7 +120,7 @@ def test_entries_that_are_added_are_measured_and_the_others_are_not_again() -> N
 # Lost workers
 
 
-@pytest.mark.parametrize("line", [3, 8, 40, 100, 150])
+@pytest.mark.parametrize("line", [3, 8, 40, 100, 120])
 @pytest.mark.parametrize("fault", ["lose", "hang"])
 def test_a_lost_worker_is_replaced_and_costs_no_value(fault: str, line: int) -> None:
     with begun(entries(6)) as whole, begun(entries(6)) as store:

@@ -76,11 +76,13 @@ class DisturbedWorker:
 
 
 def disturbed(runs: Sequence[Slowed], *, stops: float = 0.0) -> Device:
-    """A board whose workers are slowed like this one after the other."""
+    """A board whose workers are slowed like this one after the other; further ones are not."""
     workers = iter(
         [DisturbedWorker(slowed, stops, seed=number) for number, slowed in enumerate(runs)]
     )
-    return replace(board(), transport=FakeTransport(programs={"python3": lambda: next(workers)}))
+    quiet = DisturbedWorker(never, 0.0, seed=0)
+    programs = {"python3": lambda: next(workers, quiet)}
+    return replace(board(), transport=FakeTransport(programs=programs))
 
 
 def never(now: float) -> float:

@@ -359,7 +359,7 @@ def test_a_time_in_the_evidence_that_is_none_is_refused(
     assert len(str(error.value)) < len(str(path)) + 200
 
 
-@pytest.mark.parametrize("run", ["x", -1, 2**40, 0.5])
+@pytest.mark.parametrize("run", ["x", -2, 2**40, 0.5])
 def test_a_run_that_cannot_be_is_refused(path: Path, run: object) -> None:
     """As many runs are measured as a file has begun: a wrong number would never end."""
     with sqlite3.connect(path) as connection:

@@ -45,7 +45,7 @@ def test_a_board_that_lowers_its_clock_is_throttled(model: Path) -> None:
 
 
 def test_a_board_that_hides_its_clock_is_seen_to_drift(model: Path) -> None:
-    hidden = Throttling(after=0.5, slowdown=1.2, ramp=0.4, tells=False)
+    hidden = Throttling(after=0.7, slowdown=1.2, ramp=0.8, tells=False)
     longer = replace(SCHEDULE, minimum_rounds=20, maximum_rounds=20)
     measured = profile_model(model, board(throttling=hidden), longer).measurement
     assert measured.verdict == "drifting"

@@ -23,7 +23,6 @@ from boardfit.devices.fake import FakeTransport, Faults
 from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
-from boardfit.profiler.entry_verdict import ENTRY_ADVICE
 from boardfit.profiler.judge import Judged
 from boardfit.profiler.layers import Layer, NetworkBuilder
 from boardfit.profiler.plan import TablePlan
@@ -142,9 +141,12 @@ def test_an_operator_is_noisy_where_no_second_run_repeats_its_value(path: Path) 
     assert table.operators[other].verdict == "steady"
     assert table.noisy[0] == table.operators[signature]
     words = " ".join(table_words(table))
-    assert f"of {len(table.operators)} operators are noisy" in words
+    assert (
+        f"of {len(table.operators)} operators are noisy, as no second run confirms the value; "
+        in words
+    )
     assert f"{signature} (+" in words
-    assert ENTRY_ADVICE["noisy"] in words
+    assert "End other work on the board and measure further runs" in words
 
 
 def test_a_noisy_board_says_so_and_names_the_worst(tmp_path: Path) -> None:
@@ -153,12 +155,13 @@ def test_a_noisy_board_says_so_and_names_the_worst(tmp_path: Path) -> None:
     assert len(noisy) > 0.5 * len(table.operators)
     spreads = [operator.spread for operator in noisy]
     assert spreads == sorted(spreads, reverse=True)
-    (words,) = [words for words in table_words(table) if "are noisy" in words]
-    assert words.startswith(f"{len(noisy)} of {len(table.operators)} operators are noisy (the wor")
+    (words,) = [words for words in table_words(table) if "no second run" in words]
+    assert words.startswith(f"{len(noisy)} of {len(table.operators)} operators are noisy")
+    assert "; the worst are " in words
     assert [operator.layer.signature in words for operator in noisy[:4]] == [True] * 3 + [False]
     without = replace(small_plan(), validation=())
     unjudged = build_table(tmp_path / "u", board(noise=0.5), without, QUICK)
-    assert any("are noisy" in words for words in table_words(unjudged))
+    assert any("no second run" in words for words in table_words(unjudged))
 
 
 # Building
@@ -368,6 +371,8 @@ SET = "UPDATE documents SET content = json_set(content, {}) WHERE name = 'result
         SET.format("'$.validation.runs', json('[1, 1, 1, 1, 1, 1]')"),
         SET.format("'$.validation.measured[0]', 0.0"),
         "DELETE FROM samples WHERE entry = 3",
+        "DELETE FROM entries",
+        SET.format("'$.entries', -1"),
         "UPDATE samples SET seconds = 'soon' WHERE entry = 3",
         "UPDATE entries SET content = '{}' WHERE id = 1",
         "UPDATE entries SET content = json_set(content, '$.op', 'conv_9d') WHERE id = 1",

@@ -337,7 +337,7 @@ def test_a_killed_worker_is_lost_with_its_cause() -> None:
 
 HELLO = {"hello": "boardfit worker", "protocol": PROTOCOL, "runtime": "broken"}
 VISIT = {"visit": "m", "at": 1.0, "warmup": [1e-3], "seconds": [1e-3, 2e-3]}
-DONE = {"done": 0, "wall": 1.0, "inside": 0.9}
+DONE = {"done": 0, "wall": 1.0, "inside": 0.9, "conditions": {"at": 2.0}}
 
 
 class Scripted:
@@ -397,7 +397,7 @@ def test_a_program_that_ends_at_once_is_lost_with_its_last_words() -> None:
 def test_a_well_behaved_script_passes() -> None:
     visit, end = scripted(VISIT, DONE).measure([("m", 3)])
     assert visit == Visit("m", 1.0, (1e-3,), (1e-3, 2e-3), 3)
-    assert end == Round(1.0, 0.9)
+    assert end == Round(1.0, 0.9, {"at": 2.0})
 
 
 @pytest.mark.parametrize(
