@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Each test process gets one core; two PyTorch processes with two threads each only disturb another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test lint types wheel bench bench-table bench-measure bench-search bench-start clean
+.PHONY: help quickstart test lint types wheel bench bench-table bench-table-later bench-measure bench-search bench-start clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -52,11 +52,15 @@ wheel: $(VENV)/.dev
 	sh tests/use_wheel.sh $(abspath $(BIN))/python
 
 ## make bench          the benchmarks that print the figures in docs/benchmarks.md
-bench: bench-start bench-table bench-measure bench-search
+bench: bench-start bench-table bench-table-later bench-measure bench-search
 
 ## make bench-table    how right a lookup table of this machine is
 bench-table: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_table.py
+
+## make bench-table-later   an hour or more after it: whether its tables still hold
+bench-table-later: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_table.py later
 
 ## make bench-measure  whether faults cost or falsify anything (PART=kills: one part alone)
 bench-measure: $(VENV)/.dev
