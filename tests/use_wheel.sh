@@ -13,7 +13,7 @@ env/bin/python -m pip install --quiet --disable-pip-version-check \
   --constraint "$tree/constraints.txt" "$wheel[litert]"
 "$python" - model.tflite <<'PYTHON'
 import pathlib, sys
-from boardfit.profiler.campaign import reference_network
+from boardfit.profiler.one_run import reference_network
 from boardfit.profiler.emit_tflite import emit
 pathlib.Path(sys.argv[1]).write_bytes(emit(reference_network()))
 PYTHON
