@@ -21,7 +21,7 @@ def test_the_pooled_spread_finds_the_true_one() -> None:
     assert spread.deviation == pytest.approx(0.02, rel=0.05)
 
 
-@settings(derandomize=True)
+@settings(derandomize=True, deadline=None)
 @given(st.integers(2, 6), st.integers(0, 1000))
 def test_the_next_session_falls_into_its_interval(count: int, seed: int) -> None:
     values = sessions(1000, count + 1, 0.03, seed)
