@@ -91,7 +91,7 @@ class WorkerSession:
                     f"the worker cannot start on {device.name}: {self.hello['error']}"
                 )
             if self.hello.get("hello") != "boardfit worker":
-                raise self._foreign(json.dumps(self.hello))
+                raise self._foreign(_words(self.hello))
             if self.hello.get("protocol") != PROTOCOL:
                 raise WorkerError(
                     f"the worker on {device.name} speaks protocol {self.hello.get('protocol')}, "
@@ -130,8 +130,8 @@ class WorkerSession:
         """The smallest step of the board's clock, in seconds; 0 where it is not known."""
         try:
             (step,) = _numbers([self.hello.get("clock_resolution", 0.0)])
-        except (TypeError, ValueError):
-            raise self._foreign(json.dumps(self.hello)) from None
+        except (TypeError, ValueError, OverflowError):
+            raise self._foreign(_words(self.hello)) from None
         return min(max(0.0, step), _COARSEST_CLOCK)
 
     def load(self, models: Iterable[Model]) -> Iterator[str]:
@@ -236,8 +236,8 @@ class WorkerSession:
             self._expect(answer, "done", "cannot finish the round")
             try:
                 wall, inside = _numbers([answer["wall"], answer["inside"]])
-            except (KeyError, TypeError, ValueError):
-                raise self._foreign(json.dumps(answer)) from None
+            except (KeyError, TypeError, ValueError, OverflowError):
+                raise self._foreign(_words(answer)) from None
             yield Round(wall, inside, self._state(answer))
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
@@ -257,8 +257,8 @@ class WorkerSession:
                 outputs += [np.frombuffer(base64.b64decode(text), np.float32) for text in texts]
                 if len(texts) != len(group) or len({len(output) for output in outputs}) != 1:
                     raise ValueError("as many outputs as images, all of one size, were expected")
-            except (TypeError, ValueError):
-                raise self._foreign(json.dumps(answer)) from None
+            except (TypeError, ValueError, OverflowError):
+                raise self._foreign(_words(answer)) from None
         return np.stack(outputs)
 
     def placement(self, key: str) -> Placement:
@@ -269,7 +269,7 @@ class WorkerSession:
         try:
             return read_placement(answer["outside"])
         except ValueError:
-            raise self._foreign(json.dumps(answer)) from None
+            raise self._foreign(_words(answer)) from None
 
     def operators(self, key: str, runs: int) -> OperatorProfile:
         """The time of each operator of a loaded model in that many runs of the whole.
@@ -290,7 +290,7 @@ class WorkerSession:
             if found.runs != runs:
                 raise ValueError(f"{found.runs} runs instead of {runs}")
         except ValueError:
-            raise self._foreign(json.dumps(answer)) from None
+            raise self._foreign(_words(answer)) from None
         return found
 
     def conditions(self) -> dict[str, float]:
@@ -305,8 +305,8 @@ class WorkerSession:
         try:
             found = dict(answer["conditions"])
             return dict(zip(map(str, found), _numbers(found.values()), strict=True))
-        except (KeyError, TypeError, ValueError):
-            raise self._foreign(json.dumps(answer)) from None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise self._foreign(_words(answer)) from None
 
     def _send(self, request: dict[str, Any]) -> None:
         self._channel.send(json.dumps(request).encode())
@@ -335,7 +335,7 @@ class WorkerSession:
         if "error" in answer:
             raise WorkerError(f"{what} on {self._device.name}: {answer['error']}")
         if field not in answer:
-            raise self._foreign(json.dumps(answer))
+            raise self._foreign(_words(answer))
 
     def _visit(
         self, answer: dict[str, Any], key: str, repeats: int, warmup: int, samples: int
@@ -349,12 +349,12 @@ class WorkerSession:
                 _numbers(answer["seconds"]),
                 repeats,
             )
-        except (KeyError, TypeError, ValueError):
-            raise self._foreign(json.dumps(answer)) from None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise self._foreign(_words(answer)) from None
         complete = (len(visit.warmup), len(visit.seconds)) == (warmup, samples)
         # No inference takes no time: a zero would be a clock that stands still.
         if visit.key != key or not complete or min(0, *visit.warmup) < 0 or min(visit.seconds) <= 0:
-            raise self._foreign(json.dumps(answer))
+            raise self._foreign(_words(answer))
         if at < self._latest:
             self._broken = True
             raise WorkerError(
@@ -384,3 +384,11 @@ def _numbers(values: Iterable[object]) -> tuple[float, ...]:
             raise ValueError(f"{value!r} is not a finite number")
         found.append(float(value))
     return tuple(found)
+
+
+def _words(answer: dict[str, Any]) -> str:
+    """An answer as it may stand in an error; one may be nested deeper than JSON can be written."""
+    try:
+        return json.dumps(answer)
+    except (RecursionError, ValueError):
+        return "an answer that is nested too deep"
