@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .layers import Layer
 from .pricing import Alone
+from .schedule import SHORTEST_INFERENCE
 
 BAR = 0.90  # share of held-out networks that must be predicted within 10 %
 COLD_BYTES = 32 * 1024  # weights beyond this do not stay in a first-level cache
@@ -38,6 +39,7 @@ _RESIDUAL = 0.015  # relative scale of what is left of a network's time
 _STUDENT = 4.0  # degrees of freedom of what is left
 _REWEIGHTED = 30  # times; the weights have long settled by then
 _SMALLEST_RESIDUAL = 1e-3
+_LARGEST = 1e12  # of any parameter; products of larger ones might not be finite
 
 
 def kind(layer: Layer) -> str:
@@ -81,7 +83,7 @@ class Calibration:
     def __post_init__(self) -> None:
         values = [self.constant, self.per_operator, self.per_cold_byte, *self.factors.values()]
         values += [self.crowding, self.residual]
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        if not all(isinstance(value, int | float) and abs(value) <= _LARGEST for value in values):
             raise ValueError("a calibration consists of finite numbers")
 
     def price(self, layer: Layer, seconds_alone: float) -> float:
@@ -135,6 +137,7 @@ def predict(
         seconds += count * price
         variance += (count * price * time.deviation) ** 2
         interpolated += count * time.interpolated
+    seconds = max(seconds, SHORTEST_INFERENCE)
     deviation = math.sqrt(variance / seconds**2 + calibration.residual**2)
     return Predicted(seconds, deviation, interpolated)
 

@@ -24,6 +24,7 @@ from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError
 from .compact import Piece, compact
 from .layers import FloatArray
 from .operators import OperatorProfile, Placement, read_operators, read_placement
+from .schedule import LONGEST_INFERENCE, SHORTEST_INFERENCE
 from .worker import PROTOCOL
 
 WORKER_FILE = Path(__file__).with_name("worker.py")
@@ -32,7 +33,7 @@ WORKER_FILES = (  # what lies on a board
     WORKER_FILE.with_name("worker_operators.py"),
     WORKER_FILE.with_name("worker_onnx.py"),
 )
-_LARGEST = 1e300  # of any number that a worker may say
+_LARGEST = 1e18  # of any number that a worker may say: bytes, hertz, seconds
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
@@ -353,7 +354,12 @@ class WorkerSession:
             raise self._foreign(_words(answer)) from None
         complete = (len(visit.warmup), len(visit.seconds)) == (warmup, samples)
         # No inference takes no time: a zero would be a clock that stands still.
-        if visit.key != key or not complete or min(0, *visit.warmup) < 0 or min(visit.seconds) <= 0:
+        possible = (
+            min(visit.seconds, default=0.0) >= SHORTEST_INFERENCE
+            and min(visit.warmup, default=0.0) >= 0
+            and max((*visit.seconds, *visit.warmup), default=0.0) <= LONGEST_INFERENCE
+        )
+        if visit.key != key or not complete or not possible:
             raise self._foreign(_words(answer))
         if at < self._latest:
             self._broken = True

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+# Seconds that an inference can take; what lies beyond is a fault of a clock, or of a file.
+SHORTEST_INFERENCE, LONGEST_INFERENCE = 1e-12, 1e9
 PROBE_ROUND = -1  # it only finds how many repeats a sample needs, and is warm-up as a whole
 
 

@@ -26,12 +26,12 @@ from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, InUse, TableFileError, storage_errors
 from ..devices.files import exclusive
 from .run_litert import Visit
-from .schedule import PROBE_ROUND
+from .schedule import LONGEST_INFERENCE, PROBE_ROUND, SHORTEST_INFERENCE
 
 APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
 VERSION = 2
 SUSTAINED_RUN = -1  # a session under lasting load belongs to no run of the campaign
-_LARGEST_TIME = 1e300  # seconds that a file may say, as a worker may
+_LARGEST = 1e18  # of any number in a file
 _MOST_RUNS = 10_000  # of a file; a table has three, a precise profile thirty
 _POSITIVE = ("reference", "best")  # no inference takes no time
 
@@ -53,6 +53,12 @@ CREATE TABLE samples (
     at REAL NOT NULL, repeats INTEGER NOT NULL, seconds REAL NOT NULL,
     PRIMARY KEY (entry, run, round, number)) WITHOUT ROWID;
 COMMIT;
+"""
+
+
+_ORPHANS = """
+SELECT 1 FROM samples WHERE entry NOT IN (SELECT id FROM entries)
+    OR session NOT IN (SELECT id FROM sessions) LIMIT 1
 """
 
 
@@ -291,13 +297,10 @@ class Store:
         try:  # a column of SQLite takes any type
             entry, number, round_number = (np.array(column, np.int64) for column in columns[:3])
             seconds = np.array(columns[3], np.float64)
-            if not ((seconds > 0) & np.isfinite(seconds)).all():
-                raise ValueError("it took no time")
+            if not ((seconds >= SHORTEST_INFERENCE) & (seconds <= LONGEST_INFERENCE)).all():
+                raise ValueError("no inference takes as long as it says")
         except (TypeError, ValueError, OverflowError) as error:
-            raise TableFileError(
-                f"{self.path} is damaged: a sample in it cannot be read ({error}); build it "
-                "again, or restore a copy"
-            ) from error
+            raise self._damaged_sample(error) from error
         return Visits(entry, number, round_number, seconds)
 
     def board_seconds(self, run: int, round_number: int) -> float:
@@ -311,11 +314,21 @@ class Store:
 
     def visit_times(self, run: int) -> list[tuple[int, int, int, float, float]]:
         """Each visit of a run: entry, round, session, the board's time at which it began, and the
-        seconds that it spent in inferences."""
-        return self._all(
+        seconds that it spent in inferences. Raises `TableFileError` where one cannot be."""
+        rows = self._all(
             "SELECT entry, round, MIN(session), MIN(at), TOTAL(seconds * repeats) FROM samples "
             "WHERE run = :run GROUP BY entry, round ORDER BY entry, round",
             {"run": run},
+        )
+        for row in rows:
+            if not all(isinstance(x, int | float) and abs(x) <= _LARGEST for x in row):
+                raise self._damaged_sample(f"one of {row!r:.60} is no number that can be")
+        return rows
+
+    def _damaged_sample(self, why: object) -> TableFileError:
+        return TableFileError(
+            f"{self.path} is damaged: a sample in it cannot be read ({why}); build it again, or "
+            "restore a copy"
         )
 
     def samples(self, key: str | None = None) -> list[tuple[Any, ...]]:
@@ -431,6 +444,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             )
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("its pages contradict each other")
+    if connection.execute(_ORPHANS).fetchone():
+        raise sqlite3.DatabaseError("a sample of something that it does not name")
 
 
 @contextlib.contextmanager
@@ -459,11 +474,17 @@ def _sound(evidence: dict[str, Any], path: Path) -> dict[str, Any]:
             continue
         value: Any = evidence.get(name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not abs(value) <= _LARGEST_TIME or (name in _POSITIVE and value <= 0):
+        if not number or not abs(value) <= _LARGEST or (name in _POSITIVE and value <= 0):
             raise TableFileError(
                 f"{path} is damaged: {name} in what was seen of the board is {value!r:.60}; "
                 "build it again, or restore a copy"
             )
+    batched = evidence.get("batched", [1, 1])
+    if not (isinstance(batched, list) and list(map(type, batched)) == [int, int]):
+        raise TableFileError(
+            f"{path} is damaged: entries that came together are {batched!r:.60}; build it again, "
+            "or restore a copy"
+        )
     return evidence
 
 

@@ -282,8 +282,15 @@ def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes) -> None
         ("DROP TABLE samples", "no such table: samples"),
         ("ALTER TABLE samples RENAME COLUMN seconds TO minutes", "no such column"),
         ("UPDATE samples SET seconds = 'soon'", "a sample in it cannot be read"),
-        ("UPDATE samples SET seconds = -1.0", "took no time"),
-        ("UPDATE samples SET seconds = 9e999", "took no time"),
+        ("UPDATE samples SET seconds = -1.0", "no inference takes as long"),
+        ("UPDATE samples SET seconds = 9e999", "no inference takes as long"),
+        ("UPDATE samples SET seconds = 1e200", "no inference takes as long"),
+        ("UPDATE samples SET at = 'noon'", "no number that can be"),
+        ("UPDATE samples SET at = -9e999", "no number that can be"),
+        ("UPDATE samples SET entry = entry + 76", "does not name"),
+        ("UPDATE samples SET session = 77 WHERE round = 0", "does not name"),
+        ("UPDATE samples SET session = '{}'", "does not name"),
+        ("DELETE FROM sessions", "does not name"),
         ("UPDATE samples SET run = 'last' WHERE number = 1", "a sample in it cannot be read"),
         ("UPDATE entries SET content = '[1]'", "a document in it cannot be read"),
         ("UPDATE entries SET content = '{'", "a document in it cannot be read"),
@@ -314,6 +321,7 @@ def read_all(store: Store) -> list[Any]:
         store.evidence(),
         store.visits(),
         store.visits(0, probes=True),
+        store.visit_times(0),
         store.board_seconds(5, 5),
         store.samples("a"),
         store.samples(),
@@ -357,6 +365,15 @@ def test_a_time_in_the_evidence_that_is_none_is_refused(
     ):
         store.evidence()
     assert len(str(error.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize("batched", [5, None, [], [1], [1, "x"], [1, 2.5], [True, 2], [[1], 2]])
+def test_entries_that_cannot_have_come_together_are_refused(path: Path, batched: Any) -> None:
+    """A run that goes on batches its entries as they came."""
+    with Store.open(path, write=True) as store:
+        store.commit([], session=1, run=0, round_number=9, evidence=[{"batched": batched}])
+    with Store.open(path) as store, pytest.raises(TableFileError, match="came together"):
+        store.evidence()
 
 
 @pytest.mark.parametrize("run", ["x", -2, 2**40, 0.5])

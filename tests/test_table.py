@@ -365,6 +365,7 @@ SET = "UPDATE documents SET content = json_set(content, {}) WHERE name = 'result
         SET.format("'$.calibration.factors', json('{\"conv_2d\": [1]}')"),
         SET.format("'$.calibration.constant', 'small'"),
         SET.format("'$.calibration.constant', null"),
+        SET.format("'$.calibration.factors', json('{\"conv_2d\": 1e200}')"),
         SET.format("'$.validation', 5"),
         SET.format("'$.validation.predicted', json('[1, [2]]')"),
         SET.format("'$.validation.predicted', json('[1]')"),
