@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("throughput", "disturbance", "kills", "mutations")
+PARTS = ("throughput", "capacity", "disturbance", "kills", "mutations")
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-large"
-OURS, BATCHED = 700, 2000  # entries
+OURS, BATCHED = 2000, 2000  # entries
 # The peer prints milliseconds with two digits, so that its precision shows only with long
 # operators: its entries a second are those of the random ones, its precision that of the long.
 RANDOM, LONG = 30, 30

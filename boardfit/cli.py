@@ -207,28 +207,24 @@ def search(
     opened = api.open_space(space, parse_options(options))
     # Before the board is kept busy for a table, see that the data fits.
     dataset = open_dataset(data, input_shape=opened.input_shape, classes=opened.classes, seed=seed)
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            prices = api.open_or_build_table(
-                space,
-                board,
-                table or default_table(board.name, space),
-                options=parse_options(options),
-                report=report,
-            )
-            found = run(
-                opened,
-                prices,
-                board,
-                dataset,
-                settings,
-                out,
-                allow_invalid_table=allow_invalid_table,
-                report=report,
-            )
-    finally:
-        board.transport.close()
+    with connect(device, inventory=boards) as board, console.progress() as report:
+        prices = api.open_or_build_table(
+            space,
+            board,
+            table or default_table(board.name, space),
+            options=parse_options(options),
+            report=report,
+        )
+        found = run(
+            opened,
+            prices,
+            board,
+            dataset,
+            settings,
+            out,
+            allow_invalid_table=allow_invalid_table,
+            report=report,
+        )
     from boardfit.summary import search_rows, search_words
 
     console.show(search_rows(found), as_json=as_json)

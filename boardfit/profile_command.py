@@ -111,8 +111,7 @@ def profile(
         raise InputError("--dtype is for --space; a model is measured as it is")
     if space is not None and (operators or allow_fallback):
         raise InputError("--operators and --allow-fallback are for a single model, not for --space")
-    board = connect(device, inventory=boards)
-    try:
+    with connect(device, inventory=boards) as board:
         if model is not None:
             with console.progress() as report:
                 found = api.profile(
@@ -152,8 +151,6 @@ def profile(
             table = api.build_table(space, board, path, report=report, **how)
         show_table(table, as_json)
         table.check()
-    finally:
-        board.transport.close()
 
 
 def _show_forecast(found: Any, as_json: bool) -> None:

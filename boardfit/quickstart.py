@@ -26,8 +26,7 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
     """
     begun = time.monotonic()
     tables = folder / "table.boardfit"
-    board = connect(device)
-    try:
+    with connect(device) as board:
         described = board.description
         console.print(f"1. The board: {described.model}, {described.cores} cores", markup=False)
         with WorkerSession(board) as session:
@@ -54,8 +53,6 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
                 final=final,
                 report=report,
             )
-    finally:
-        board.transport.close()
     console.print("4. The found network, beside the uniformly narrowed one of equal latency")
     show(search_rows(found), as_json=False)
     for sentence in search_words(found):

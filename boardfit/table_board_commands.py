@@ -44,20 +44,16 @@ def table_verify(
     from boardfit.table_summary import verification_rows, verification_words
 
     opened = LookupTable.open(table)
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = verify_table(
-                opened,
-                board,
-                sample=sample,
-                networks=networks,
-                seed=seed,
-                path=out,
-                report=report,
-            )
-    finally:
-        board.transport.close()
+    with connect(device, inventory=boards) as board, console.progress() as report:
+        found = verify_table(
+            opened,
+            board,
+            sample=sample,
+            networks=networks,
+            seed=seed,
+            path=out,
+            report=report,
+        )
     console.show(verification_rows(found), as_json=as_json)
     if not as_json:
         say(verification_words(found))
@@ -76,14 +72,8 @@ def table_extend(
     from boardfit import api, console
     from boardfit.profiler.connect import connect
 
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = api.extend_table(
-                table, space, board, options=parse_options(options), report=report
-            )
-    finally:
-        board.transport.close()
+    with connect(device, inventory=boards) as board, console.progress() as report:
+        found = api.extend_table(table, space, board, options=parse_options(options), report=report)
     show_table(found, as_json)
     found.check()
 
@@ -105,19 +95,15 @@ def table_transfer(
     from boardfit import api, console
     from boardfit.profiler.connect import connect
 
-    board = connect(device, inventory=boards)
-    try:
-        with console.progress() as report:
-            found = api.transfer_table(
-                donor,
-                board,
-                out,
-                measurements=measurements,
-                threads=threads,
-                runtime=runtime,
-                report=report,
-            )
-    finally:
-        board.transport.close()
+    with connect(device, inventory=boards) as board, console.progress() as report:
+        found = api.transfer_table(
+            donor,
+            board,
+            out,
+            measurements=measurements,
+            threads=threads,
+            runtime=runtime,
+            report=report,
+        )
     show_table(found, as_json)
     found.check()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, Self
 
 from .errors import CommandFailed
 
@@ -114,7 +114,8 @@ class Device:
     """A board that was reached: its name, the way to it, and what it says about itself.
 
     `python` is the interpreter that runs the worker there, `workspace` the folder that boardfit
-    may fill, `core` the one that the worker is pinned to (`None`: left to the scheduler).
+    may fill, `core` the one that the worker is pinned to (`None`: left to the scheduler). A context
+    manager that closes the transport.
     """
 
     name: str
@@ -124,3 +125,9 @@ class Device:
     python: str
     workspace: PurePosixPath
     core: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.transport.close()

@@ -429,7 +429,10 @@ def test_this_machine_as_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert device.description.cores is not None
     assert device.description.kernel == os.uname().release
     assert not list(tmp_path.iterdir())  # a description writes nothing
-    device.transport.close()
+    with device as board:
+        board.transport.run(["true"], timeout=10)
+    with pytest.raises(DeviceLost, match="closed"):
+        board.transport.run(["true"], timeout=10)
 
 
 def test_the_entry_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
