@@ -13,22 +13,23 @@ import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import InputError, TableFileError
-from .campaign import MEMORY_CAP, run_campaign
+from .campaign import MEMORY_CAP, require_conditions, run_campaign
 from .description import read_layer, read_network
 from .growth import next_operators
-from .judge import judge
+from .judge import Judged, judge
 from .layers import Layer
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
+from .run_litert import WorkerSession
 from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
 from .table import LookupTable
 from .table_placement import outside_kinds
-from .table_result import Outside, describe_result
+from .table_result import describe_result
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of a network's interpreter, beyond weights and activations
@@ -87,12 +88,6 @@ def build_table(
             report=report,
         )
 
-    def placed() -> Outside | None:
-        found = store.entries().values()
-        return outside_kinds(
-            device, found, sources(found, runtime), threads=threads, runtime=runtime
-        )
-
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
             for size in plan.sizes[:-1]:
@@ -104,8 +99,7 @@ def build_table(
                 judged = judge(store, runs=count)
                 if judged.validation is None or judged.validation.passes:
                     break
-            # Last, so that what is interrupted before has no result and goes on.
-            store.write_document("result", describe_result(judged, runs=count, outside=placed()))
+            _finish(store, device, judged, count, threads=threads, runtime=runtime)
     return LookupTable.open(path)
 
 
@@ -123,27 +117,33 @@ def extend_table(
     What it has no price for (at most `operators` of it, chosen as for a new table) is added and
     measured in all of its runs, and then everything once more in one further run, which ties the
     new operators to the old ones. A table that lacks nothing is returned as it is. Raises what
-    `build_table` raises, and `TableFileError` where the table is not finished; the same call goes
-    on after an interruption.
+    `build_table` raises, `TableFileError` where the table is not finished, and `InputError` where
+    it holds blocks of layers; the same call goes on after an interruption.
     """
     table = LookupTable.open(path)
     missing = table.missing(layers)
     if not missing:
         return table
+    if table.fragments:
+        raise InputError(
+            f"{path} holds blocks of layers that were measured together, and single operators "
+            "cannot be added to them; build a table with `boardfit profile --space NAME`"
+        )
+    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
+        require_conditions(table.conditions, device, session, table.dtype)
     first = missing if len(missing) <= operators else ends(missing)
     count = table.runs + 1
     with Store.open(path, write=True) as store:
-        plan = store.document("plan") or {}
-        runtime = str(plan.get("runtime", AUTO))
+        schedule = Schedule(**(store.document("plan") or {})["schedule"])
 
         def measure(runs: int) -> None:
             run_campaign(
                 store,
                 device,
-                sources(store.entries().values(), runtime),
-                replace(Schedule(**plan["schedule"]), runs=runs),
-                threads=int(plan["threads"]),
-                runtime=runtime,
+                sources(store.entries().values(), table.runtime),
+                replace(schedule, runs=runs),
+                threads=table.threads,
+                runtime=table.runtime,
                 memory_cap=memory_cap,
                 dtype=table.dtype,
                 stage="measure what is missing",
@@ -151,23 +151,28 @@ def extend_table(
             )
 
         # What an interrupted call has added lies behind the entries that the result knows.
-        added = len(store.entries()) - table.entries
-        if added == 0:
-            store.add([operator_entry(layer) for layer in first])
-            added = len(first)
-        if added == len(first) < len(missing):
+        added = {entry.key for entry in list(store.entries().values())[table.entries :]}
+        store.add([operator_entry(layer) for layer in first if layer.signature not in added])
+        if len(first) < len(missing) and added <= {layer.signature for layer in first}:
             measure(1)
             times = judge(store, runs=1).times
             more = Selection(missing, Usage(), times).best(operators - len(first))
             store.add([operator_entry(layer) for layer in more])
         measure(count)
-        found = store.entries().values()
-        outside = outside_kinds(
-            device, found, sources(found, runtime), threads=int(plan["threads"]), runtime=runtime
-        )
         judged = judge(store, runs=count)
-        store.write_document("result", describe_result(judged, runs=count, outside=outside))
+        _finish(store, device, judged, count, threads=table.threads, runtime=table.runtime)
     return LookupTable.open(path)
+
+
+def _finish(
+    store: Store, device: Device, judged: Judged, runs: int, *, threads: int, runtime: str
+) -> None:
+    """Write the result of the first `runs` runs, after all else: what is interrupted before has
+    none and goes on."""
+    entries = store.entries().values()
+    emitted = sources(entries, runtime)
+    outside = outside_kinds(device, entries, emitted, threads=threads, runtime=runtime)
+    store.write_document("result", describe_result(judged, runs=runs, outside=outside))
 
 
 def _runs_to_go(path: Path, store: Store, schedule: Schedule) -> range | None:

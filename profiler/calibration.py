@@ -130,8 +130,10 @@ def predict(
     seconds += sum(fragment.seconds for fragment in fragments)
     interpolated = 0
     variance = sum((f.seconds * f.deviation) ** 2 for f in fragments)
-    for signature, count in Counter(layer.signature for layer in layers).items():
-        layer = next(layer for layer in layers if layer.signature == signature)
+    signatures = [layer.signature for layer in layers]
+    distinct = dict(zip(signatures, layers, strict=True))
+    for signature, count in Counter(signatures).items():
+        layer = distinct[signature]
         time = alone(layer)
         price = calibration.price(layer, time.seconds)
         seconds += count * price

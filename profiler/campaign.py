@@ -147,7 +147,8 @@ def run_campaign(
                     work.measure(session, conditions)
                 except (DeviceLost, WorkerLost) as error:
                     lost += 1
-                    full = _out_of_memory(error)
+                    # Without models of ours, fewer of them would not help.
+                    full = _out_of_memory(error) and work.loaded_bytes > 0
                     fruitless = 0 if work.visits or full else fruitless + 1
                     if lost > RESTARTS or fruitless > 1:
                         raise

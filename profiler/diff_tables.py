@@ -112,6 +112,7 @@ def describe_changes(
     changes: Changes,
 ) -> tuple[OperatorChange, ...]:
     """What became of each operator, the largest effect first."""
+    changed = changes.changed
     found = [
         OperatorChange(
             signature,
@@ -120,7 +121,7 @@ def describe_changes(
             representative(after[i]),
             float(changes.beyond[i]),
             float(changes.probability[i]),
-            bool(changes.changed[i]),
+            bool(changed[i]),
         )
         for i, signature in enumerate(signatures)
     ]

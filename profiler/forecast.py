@@ -11,6 +11,7 @@ import numpy as np
 from ..devices.base import Device
 from .build import sources
 from .campaign import run_campaign
+from .description import read_network
 from .families import by_family
 from .layers import Layer, Network
 from .plan import TablePlan
@@ -90,9 +91,12 @@ def _seconds_per_mac(
             store, device, sources(entries, runtime), short, threads=threads, runtime=runtime,
             dtype=few.dtype, stage="ask the board how fast it is",
         )  # fmt: skip
-        values = [representative(runs) for runs in run_values(store, runs=1).values()]
-    macs = np.array([n.macs for n in {id(network): network for network in chosen}.values()], float)
-    return float(np.median(np.array(values) / macs[: len(values)]))
+        values = run_values(store, runs=1)
+        speeds = [
+            representative(values[number]) / read_network(entry.content).macs
+            for number, entry in store.entries().items()
+        ]
+    return float(np.median(speeds))
 
 
 def _layers(networks: list[Network]) -> tuple[Layer, ...]:

@@ -23,12 +23,12 @@ def next_operators(store: Store, plan: TablePlan, size: int) -> list[Entry]:
     """The operators to add once `size` of them were measured; none where that is enough.
 
     It is enough where the plan's number is reached, where this was asked before, or where the
-    last batch changed the predictions for the plan's calibration networks by less than `SETTLED`
-    on average. What the first run has seen decides, so that a build that was interrupted decides
-    the same again.
+    last batch changed the predictions for the plan's networks by less than `SETTLED` on average
+    (predictions alone: what was measured of held-out networks decides nothing). What the first
+    run has seen decides, so that a build that was interrupted decides the same again.
     """
     operators, networks = split_entries(store.entries(), run_values(store, runs=1))
-    if len(operators) != size:
+    if len(operators) > size:
         return []
     sizes = plan.sizes
     batch = sizes.index(size)
@@ -39,7 +39,7 @@ def next_operators(store: Store, plan: TablePlan, size: int) -> list[Entry]:
         before = operator_times(fewer, times.scales())
         if _change(before, times, networks) < SETTLED:
             return []
-    chosen = Selection(plan.layers, plan.usage, times).best(sizes[batch + 1] - size)
+    chosen = Selection(plan.layers, plan.usage, times).best(sizes[batch + 1] - len(operators))
     return [operator_entry(layer) for layer in chosen]
 
 

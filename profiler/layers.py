@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -90,7 +91,7 @@ class Layer:
         if self.activation != "none" and self.op not in FUSES_ACTIVATION:
             raise ValueError(f"{self.op} cannot carry a fused {self.activation}")
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """The key of a lookup table, e.g. `conv_2d 16x16x24>16x16x72 k1 s1 relu float32`."""
         shapes = "+".join(shape_text(shape) for shape in self.inputs)

@@ -101,12 +101,14 @@ def _read(path: Path) -> _Part:
 
 
 def _read_store(store: Store, table: LookupTable) -> _Part:
-    entries = tuple(store.entries().values())
-    samples = [row for row in store.samples() if int(row[2]) < table.runs]
+    # More entries, or a further run, may have been begun; they are no part of the result.
+    entries = tuple(store.entries().values())[: table.entries]
+    keys = {entry.key for entry in entries}
+    samples = [row for row in store.samples() if int(row[2]) < table.runs and row[0] in keys]
     sessions = {
         number: identity
         for number, (run, identity) in session_identities(store).items()
-        if run < table.runs  # a further run may have been begun; it is no part of the result
+        if run < table.runs
     }
     rows: dict[tuple[int, str], list[Row]] = {}
     runs: dict[int, set[Identity]] = {}

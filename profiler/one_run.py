@@ -116,14 +116,14 @@ class OneRun:
         for entry, number, session, at, inside in store.visit_times(run):
             self._times[entry, number] = session, at
             self._spent[entry, number] = inside
-        self._spent_before = store.board_seconds(run, PROBE_ROUND)
+        self._spent_before = store.board_seconds(run)
         self._slow: dict[int, set[int]] = {}
         self._find_slow_visits()
         self._batches = self._split(self._cohorts())
         self.session: int | None = None
         self.inside = 0.0  # seconds in inferences, warm-up included
         self.visits = 0  # that this session has seen
-        self.loaded_bytes = 0  # by estimate, of the largest batch that was loaded
+        self.loaded_bytes = 0  # by estimate, of the batch that was loaded last
         self.resident = 0.0  # bytes, the most that the worker has had
 
     @property
@@ -240,8 +240,7 @@ class OneRun:
 
     def _load_reference(self, session: WorkerSession) -> None:
         emit = format_of_runtime(session.hello.get("runtime")).emit
-        for _ in session.load([Model(REFERENCE_KEY, lambda: emit(reference_network()))]):
-            pass
+        session.load_one(Model(REFERENCE_KEY, lambda: emit(reference_network())))
 
     def _load(self, session: WorkerSession, rounds: Sequence[tuple[int, list[int]]]) -> None:
         """Load what the rounds need and is not loaded yet."""

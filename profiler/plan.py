@@ -93,8 +93,13 @@ def plan_transfer(donor: LookupTable, *, measurements: int = MEASUREMENTS) -> Ta
     """What to measure on a sister board of the donor's: operators and the calibration networks,
     `measurements` together; the donor's held-out networks judge the result in addition.
 
-    Raises `InputError` where so few are not enough to tell how the boards differ.
+    Raises `InputError` where so few are not enough to tell how the boards differ, and where the
+    donor has blocks instead of operators.
     """
+    if donor.fragments or not donor.operators:
+        raise InputError(
+            f"{donor.path} was imported block by block; a donor is a table of measured operators"
+        )
     networks = {"calibration": [], "validation": []}  # type: dict[str, list[Network]]
     for role, network, _ in donor.networks.values():
         networks[role].append(network)

@@ -134,6 +134,8 @@ def profile_model(
         "device": device.name,
         "threads": threads,
     }
+    if runtime != kind.runtime:
+        document["runtime"] = runtime
     source = Source(emit=lambda: data, memory=4 * len(data))
     request = {
         "precision": None if precision is None else precision.half_width,
@@ -145,7 +147,8 @@ def profile_model(
             store.write_document("request", request)
         if store.document("placement") is None:
             with WorkerSession(device, threads=threads, runtime=runtime) as session:
-                placement = _ready(session, loaded).placement(loaded.key)
+                session.load_one(loaded)
+                placement = session.placement(loaded.key)
                 # The runtime's own name has its providers' in full.
                 placed = {**asdict(placement), "runtime": session.hello.get("runtime")}
             store.write_document("placement", placed)
@@ -187,20 +190,15 @@ def profile_model(
 
 def _time_operators(store: Store, device: Device, model: Model, threads: int, runtime: str) -> str:
     """Time the operators of a model and keep their times; return why not where that failed."""
-    runs = _operator_runs(_profile(store).measurement.median.seconds)
+    seconds = _profile(store).measurement.median.seconds
     try:
         with WorkerSession(device, threads=threads, runtime=runtime) as session:
-            found = _ready(session, model).operators(model.key, runs)
+            session.load_one(model)
+            found = session.operators(model.key, _operator_runs(seconds), seconds)
     except (WorkerError, DeviceError) as error:
         return str(error)
     store.write_document("operators", found.content())
     return ""
-
-
-def _ready(session: WorkerSession, model: Model) -> WorkerSession:
-    for _ in session.load([model]):
-        pass
-    return session
 
 
 def _operator_runs(seconds: float) -> int:

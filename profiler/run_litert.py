@@ -37,6 +37,7 @@ _LARGEST = 1e18  # of any number that a worker may say: bytes, hertz, seconds
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
 LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
+SLOWEST_INFERENCE = 20.0  # seconds; whoever answers an inference later is taken for lost
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,7 @@ class WorkerSession:
     """A fresh worker process on a board; a context manager that ends it.
 
     `hello` is what it said about itself (runtime, version, threads, core), `loaded` are the keys
-    of the models that it holds. Raises `WorkerError`
-    where it cannot start.
+    of the models that it holds. Raises `WorkerError` where it cannot start.
     """
 
     def __init__(self, device: Device, *, threads: int = 1, runtime: str = "auto") -> None:
@@ -163,6 +163,11 @@ class WorkerSession:
                 with contextlib.suppress(WorkerError, DeviceError):
                     self._loaded_one(sent)
 
+    def load_one(self, model: Model) -> None:
+        """Load one model. Raises what `load` raises."""
+        for _ in self.load([model]):
+            pass
+
     def _loaded_one(self, sent: deque[str]) -> str:
         """Wait for the first of the models that were sent, and take it off the list."""
         key = sent.popleft()
@@ -230,7 +235,7 @@ class WorkerSession:
                 with contextlib.suppress(DeviceLost):  # met again where its answer is awaited
                     send(*rounds[place + 1])
             for key, repeats in visits:
-                answer = self._answer()
+                answer = self._answer(inferences=warmup + samples)
                 self._expect(answer, "visit", f"cannot measure {key}")
                 yield self._visit(answer, key, repeats, warmup, samples)
             answer = self._answer()
@@ -251,7 +256,7 @@ class WorkerSession:
             group = np.ascontiguousarray(images[begin : begin + batch], np.float32)
             inputs = [base64.b64encode(image.tobytes()).decode("ascii") for image in group]
             self._send({"do": "predict", "model": key, "inputs": inputs})
-            answer = self._answer()
+            answer = self._answer(inferences=len(group))
             self._expect(answer, "outputs", f"cannot run {key}")
             try:
                 texts = list(answer["outputs"])
@@ -272,14 +277,17 @@ class WorkerSession:
         except ValueError:
             raise self._foreign(_words(answer)) from None
 
-    def operators(self, key: str, runs: int) -> OperatorProfile:
-        """The time of each operator of a loaded model in that many runs of the whole.
+    def operators(self, key: str, runs: int, seconds: float = 0.0) -> OperatorProfile:
+        """The time of each operator of a loaded model in that many runs of the whole, one of which
+        takes so many seconds.
 
         Raises `WorkerError` where the runtime cannot tell, or dies of it.
         """
         self._send({"do": "operators", "model": key, "runs": runs})
+        inferences = 2 * (runs + 2)  # with the profiler and without, and a few to warm up
         try:
-            answer = self._answer()
+            # Timing each operator may cost as much again as the operators.
+            answer = self._answer(inferences=inferences, slowest=2 * seconds)
         except DeviceLost as error:
             raise WorkerError(
                 f"the runtime on {self._device.name} ended while it timed the operators of {key} "
@@ -312,14 +320,17 @@ class WorkerSession:
     def _send(self, request: dict[str, Any]) -> None:
         self._channel.send(json.dumps(request).encode())
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, *, inferences: int = 0, slowest: float = SLOWEST_INFERENCE) -> dict[str, Any]:
+        """The next answer, before which the worker runs so many inferences."""
+        timeout = max(ANSWER_TIMEOUT, inferences * slowest)
         try:
-            line = self._channel.receive(timeout=ANSWER_TIMEOUT)
+            line = self._channel.receive(timeout=timeout)
         except DeviceTimeout:
             self._broken = True
             raise WorkerLost(
-                f"the worker on {self._device.name} has not answered for {ANSWER_TIMEOUT:.0f} s "
-                "and was ended; what was measured is kept: run the same command again to go on"
+                f"the worker on {self._device.name} has not answered for {timeout:.0f} s and was "
+                "ended; what was measured is kept: run the same command again to go on. Models "
+                f"that take more than {SLOWEST_INFERENCE:.0f} s an inference cannot be measured"
             ) from None
         except DeviceError:
             self._broken = True

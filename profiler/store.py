@@ -303,12 +303,10 @@ class Store:
             raise self._damaged_sample(error) from error
         return Visits(entry, number, round_number, seconds)
 
-    def board_seconds(self, run: int, round_number: int) -> float:
-        """Seconds that the board has spent in inferences before this round of this run."""
+    def board_seconds(self, run: int) -> float:
+        """Seconds that the board has spent in inferences before this run."""
         row = self._one(
-            "SELECT TOTAL(seconds * repeats) FROM samples "
-            "WHERE run < :run OR (run = :run AND round < :round)",
-            {"run": run, "round": round_number},
+            "SELECT TOTAL(seconds * repeats) FROM samples WHERE run < :run", {"run": run}
         )
         return 0.0 if row is None else float(row[0])
 
@@ -416,10 +414,12 @@ def _reach(path: Path, write: bool) -> sqlite3.Connection:
             return connect("mode=rw")
         try:
             return connect("mode=ro")
-        except sqlite3.OperationalError:
-            # In a folder that we may not write, SQLite cannot make its side files; nobody can be
-            # writing there either, so the file can be read as it is.
-            return connect("immutable=1")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or path.with_name(path.name + "-wal").exists():
+                raise
+            # In a folder that we may not write, SQLite cannot make its side files; where there is
+            # none that would have to be read as well, the file can be read as it is.
+            return connect("mode=ro&immutable=1")
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

@@ -118,8 +118,7 @@ def measure_sustained(
     with WorkerSession(device, threads=threads, runtime=runtime) as session:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
-        for _ in session.load([Model(key, source.emit)]):
-            pass
+        session.load_one(Model(key, source.emit))
         begin: float | None = None
         elapsed, repeats, samples = 0.0, 1, 1
         while elapsed < seconds:

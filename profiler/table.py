@@ -25,6 +25,7 @@ from .fragments import ROLE, PricedFragment, PriceList, read_fragment
 from .interpolation import Scales
 from .layers import DTYPES, Dtype, Layer, Network
 from .measurement import Interval
+from .model_format import AUTO, ONNX_RUNTIME, TFLITE_RUNTIMES
 from .pricing import Alone, OperatorTimes, read_scales
 from .sessions import SpreadBySize, prediction_interval
 from .store import Entry, Store, Visits
@@ -157,7 +158,7 @@ class LookupTable:
                     raise ValueError(f"{known} entries, of which {len(written)} are there")
                 entries = dict(written[:known])
                 runs = int(result["runs"])
-                visits = of_runs(store.visits(), runs)
+                visits = store.visits().before(runs)
                 values = smallest_of_runs(visits)
                 verdicts = entry_verdicts(visits.entry, visits.run, visits.seconds)
             except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -198,8 +199,8 @@ class LookupTable:
 
     @property
     def entries(self) -> int:
-        """How many operators and networks were measured."""
-        return len(self.operators) + len(self.networks)
+        """How many operators, fragments and networks were measured."""
+        return len(self.operators) + len(self.fragments) + len(self.networks)
 
     def missing(self, layers: Iterable[Layer]) -> list[Layer]:
         """Which layers the table cannot price, each signature once, in the table's dtype."""
@@ -210,6 +211,22 @@ class LookupTable:
             except MissingEntry:
                 found.setdefault(layer.signature, layer)
         return list(found.values())
+
+    @property
+    def threads(self) -> int:
+        """The runtime's threads that the table was measured with."""
+        return int(self.conditions.get("threads") or 1)
+
+    @property
+    def runtime(self) -> str:
+        """The runtime that the table was measured with, as it is asked for.
+
+        Where a table (an imported one) names none that we have, it is whichever the board has:
+        then its conditions say that it differs.
+        """
+        runtime = str(self.conditions.get("runtime") or AUTO)
+        known = runtime.partition(":")[0] in (*TFLITE_RUNTIMES, ONNX_RUNTIME)
+        return runtime if known else AUTO
 
     @property
     def noisy(self) -> list[Operator]:
@@ -353,18 +370,7 @@ def _damaged(path: Path, error: Exception) -> TableFileError:
 
 def run_values(store: Store, *, runs: int) -> dict[int, NDArray[np.float64]]:
     """The smallest sample of each of the first `runs` runs, by entry."""
-    return smallest_of_runs(of_runs(store.visits(), runs))
-
-
-def of_runs(visits: Visits, runs: int) -> Visits:
-    """The visits of the first `runs` runs."""
-    counted = visits.run < runs
-    return Visits(
-        visits.entry[counted],
-        visits.run[counted],
-        visits.round[counted],
-        visits.seconds[counted],
-    )
+    return smallest_of_runs(store.visits().before(runs))
 
 
 def smallest_of_runs(visits: Visits) -> dict[int, NDArray[np.float64]]:

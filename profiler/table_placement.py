@@ -41,8 +41,7 @@ def outside_kinds(
     found: Outside = {}
     with WorkerSession(device, threads=threads, runtime=runtime) as session:
         for name, key in first.items():
-            for _ in session.load([Model(key, sources[key].emit)]):
-                pass
+            session.load_one(Model(key, sources[key].emit))
             try:
                 placement = session.placement(key)
             except WorkerLost:
@@ -63,7 +62,8 @@ def united(parts: Iterable[LookupTable]) -> Outside | None:
     for part in parts:
         if part.outside is None:
             return None
-        found |= part.outside
+        for name, operators in part.outside.items():
+            found[name] = tuple(sorted({*found.get(name, ()), *operators}))
     return found
 
 

@@ -22,7 +22,7 @@ from .campaign import require_conditions, run_campaign
 from .description import describe_network, network_key
 from .layers import Network
 from .measurement import Measurement
-from .model_format import AUTO, ONNX_RUNTIME, TFLITE_RUNTIMES, format_of_runtime
+from .model_format import format_of_runtime
 from .one_run import Source
 from .progress import Report, silent
 from .run_litert import WorkerSession
@@ -54,24 +54,8 @@ class TiedMeasurement:
 
 def check_conditions(table: LookupTable, device: Device) -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with WorkerSession(device, threads=threads_of(table), runtime=runtime_of(table)) as session:
+    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
         require_conditions(table.conditions, device, session, table.dtype)
-
-
-def threads_of(table: LookupTable) -> int:
-    """The runtime's threads that a table was measured with."""
-    return int(table.conditions.get("threads") or 1)
-
-
-def runtime_of(table: LookupTable) -> str:
-    """The runtime that a table was measured with, as it is asked for.
-
-    Where a table (an imported one) names none that we have, it is whichever the board has: then
-    its conditions say that it differs.
-    """
-    runtime = str(table.conditions.get("runtime") or AUTO)
-    known = runtime.partition(":")[0] in (*TFLITE_RUNTIMES, ONNX_RUNTIME)
-    return runtime if known else AUTO
 
 
 def measure_tied(
@@ -94,7 +78,7 @@ def measure_tied(
     """
     networks = {name: table.form_of(network) for name, network in networks.items()}
     predicted = {name: table.latency(network) for name, network in networks.items()}
-    runtime = runtime_of(table)
+    runtime = table.runtime
     emit = format_of_runtime(runtime).emit
     models: dict[str, tuple[Entry, Source]] = {}
     for name, network in networks.items():
@@ -156,7 +140,7 @@ def measure_with_anchors(
         )
     chosen = spread(ordered, anchors)
     entries = [Entry(key, "anchor", describe_network(known[key][0])) for key in chosen]
-    runtime = runtime_of(table)
+    runtime = table.runtime
     found = sources(entries, runtime) | {entry.key: source for entry, source in models}
     entries += [entry for entry, _ in models]
     plan = {
@@ -171,7 +155,7 @@ def measure_with_anchors(
             device,
             found,
             schedule,
-            threads=threads_of(table),
+            threads=table.threads,
             runtime=runtime,
             dtype=table.dtype,
             required=table.conditions,

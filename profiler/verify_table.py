@@ -29,7 +29,7 @@ from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
-from .tie import measure_with_anchors, runtime_of, spread, threads_of
+from .tie import measure_with_anchors, spread
 
 SPEED_LIMIT = 0.10  # how much faster or slower the board may have become
 CHANGED_LIMIT = 0.10  # share of the sampled operators that may have changed by so much
@@ -151,8 +151,8 @@ def verify_table(
     """
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
-    runtime = runtime_of(table)
-    with WorkerSession(device, threads=threads_of(table), runtime=runtime) as session:
+    runtime = table.runtime
+    with WorkerSession(device, threads=table.threads, runtime=runtime) as session:
         differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
         return Verification(table, tuple(differences), None)

@@ -5,7 +5,7 @@ It needs Python 3.8 or newer, NumPy, and ai-edge-litert, tflite-runtime, or (wit
 `python worker.py` and speaks JSON lines: one request a line on standard input, one or more
 answers a line on standard output, all times in seconds of the board's monotonic clock.
 
-    (on start)                                  {"hello": "boardfit worker", "protocol": 1, ...}
+    (on start)                                  {"hello": "boardfit worker", "protocol": 2, ...}
     {"do": "load", "model": ID, "data": [PIECE, ...]}
                                                 {"loaded": ID, "seconds": 0.001}
                                                 (a piece is BASE64, or [EXPONENT, START, COUNT]:
@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import gc
 import importlib.util
 import json
@@ -183,6 +184,7 @@ class LitertRuntime:
         return LitertModel(self, data, threads)
 
 
+@functools.cache
 def beside(name: str) -> Any:
     """The module in the file of that name that lies beside this one.
 

@@ -142,11 +142,15 @@ class OnnxModel:
         )
         return np.ascontiguousarray(output, np.float32).tobytes()
 
-    def placement(self) -> list[list[Any]]:
-        """Index and kind of each node that the preferred provider does not run."""
+    def placement(self) -> list[list[Any]] | None:
+        """Index and kind of each node that the preferred provider does not run; None for a graph
+        whose profile does not tell (loops, conditions)."""
         if not self._runtime.may_fall_back:
             return []
-        nodes = self.operators(1, time.perf_counter)["operators"]
+        try:
+            nodes = self.operators(1, time.perf_counter)["operators"]
+        except ValueError:
+            return None
         preferred = self._runtime.preferred
         return [[node["index"], node["kind"]] for node in nodes if node["delegate"] != preferred]
 

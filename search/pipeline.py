@@ -27,7 +27,7 @@ from ..profiler.layers import Network
 from ..profiler.measurement import seconds_text
 from ..profiler.progress import Progress, Report, silent
 from ..profiler.table import LookupTable
-from ..profiler.tie import TiedMeasurement, check_conditions, measure_tied, runtime_of, threads_of
+from ..profiler.tie import TiedMeasurement, check_conditions, measure_tied
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
 from .data import Dataset, Images, normalise
 from .evaluation import Evaluate, Evaluator, History, Trial, best_trial
@@ -170,8 +170,8 @@ def search(
                     folder / name,
                     device,
                     dataset.test,
-                    threads=threads_of(table),
-                    runtime=runtime_of(table),
+                    threads=table.threads,
+                    runtime=table.runtime,
                 )
                 for name, module in modules.items()
             }

@@ -20,7 +20,7 @@ from boardfit.devices.base import Device
 from boardfit.devices.errors import DeviceLost, WorkerLost
 from boardfit.devices.fake import FakeTransport, Faults, SimulatedClock
 from boardfit.profiler.build import begin_or_continue, sources
-from boardfit.profiler.campaign import RESTARTS, Summary, run_campaign
+from boardfit.profiler.campaign import MEMORY_CAP, RESTARTS, Summary, run_campaign
 from boardfit.profiler.connect import connect
 from boardfit.profiler.description import describe_layer
 from boardfit.profiler.layers import Layer
@@ -178,6 +178,17 @@ class LittleMemory:
 def little(room: int) -> Device:
     programs = {"python3": lambda: LittleMemory(room)}
     return replace(board(), transport=FakeTransport(programs=programs))
+
+
+def test_a_worker_without_room_for_the_reference_model_says_nothing_about_ours() -> None:
+    """Otherwise the cap would become zero, and each entry a batch of its own."""
+    rooms = iter([0])
+    programs = {"python3": lambda: LittleMemory(next(rooms, 100))}
+    device = replace(board(), transport=FakeTransport(programs=programs))
+    with begun(entries(6)) as store:
+        summary = measure(store, device)
+    assert len(summary.restarts) == 1
+    assert summary.memory_cap == MEMORY_CAP
 
 
 def test_where_memory_runs_out_less_is_loaded_at_once() -> None:

@@ -26,12 +26,13 @@ from boardfit.devices.errors import (
     TableFileError,
     TableNotValid,
 )
-from boardfit.profiler.build import build_table
+from boardfit.profiler.build import build_table, extend_table
 from boardfit.profiler.export_table import METADATA_KEY, export_frame, export_table
 from boardfit.profiler.fragments import Fragment
 from boardfit.profiler.import_table import import_table
 from boardfit.profiler.layers import Layer, Network, NetworkBuilder
 from boardfit.profiler.merge_tables import merge_tables
+from boardfit.profiler.plan import plan_transfer
 from boardfit.profiler.public_tables import Unit, read_block, read_entries
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
@@ -486,6 +487,15 @@ def test_a_table_is_never_written_over(built: LookupTable, tmp_path: Path) -> No
     with pytest.raises(TableFileError, match="exists; give another path"):
         import_table(tmp_path / "t.yaml", built.path, unit="ms")
     assert built.path.read_bytes() == before
+
+
+def test_blocks_are_neither_extended_nor_lent(blocks: LookupTable) -> None:
+    before = blocks.path.read_bytes()
+    with pytest.raises(InputError, match=r"holds blocks of layers .* --space NAME"):
+        extend_table(blocks.path, board(), small_plan().layers)
+    with pytest.raises(InputError, match="block by block"):
+        plan_transfer(blocks)
+    assert blocks.path.read_bytes() == before
 
 
 def test_tables_of_unknown_boards_are_not_merged(blocks: LookupTable, tmp_path: Path) -> None:

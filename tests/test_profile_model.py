@@ -97,6 +97,12 @@ def test_a_finished_profile_is_returned_without_the_board(model: Path, tmp_path:
     expect_equal(profile_model(model, gone, SCHEDULE, out=tmp_path / "p"), profile)
 
 
+def test_a_profile_of_another_runtime_needs_a_file_of_its_own(model: Path, tmp_path: Path) -> None:
+    profile_model(model, board(), SCHEDULE, out=tmp_path / "p")
+    with pytest.raises(TableFileError, match=r"another plan \(runtime"):
+        profile_model(model, board(), SCHEDULE, runtime="tflite-runtime", out=tmp_path / "p")
+
+
 def test_what_was_interrupted_is_partial_and_goes_on(model: Path, tmp_path: Path) -> None:
     expected = profile_model(model, board(), SCHEDULE, out=tmp_path / "whole")
     device = board(faults=Faults(garbage=frozenset({40, 150})))

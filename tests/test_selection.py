@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from boardfit.devices.errors import WorkerError
+from boardfit.devices.errors import ConditionsChanged, WorkerError
 from boardfit.devices.fake import Faults
 from boardfit.profiler.build import build_table, extend_table
 from boardfit.profiler.families import by_family, channels
 from boardfit.profiler.forecast import forecast
 from boardfit.profiler.layers import Layer, NetworkBuilder
-from boardfit.profiler.plan import BATCHES, TablePlan
+from boardfit.profiler.merge_tables import merge_tables
+from boardfit.profiler.plan import BATCHES, TablePlan, operator_entry
 from boardfit.profiler.pricing import Alone, OperatorTimes
 from boardfit.profiler.selection import Selection, Usage, ends
 from boardfit.profiler.store import Store
@@ -159,6 +160,39 @@ def test_an_interrupted_extension_leaves_a_table_and_goes_on(tmp_path: Path) -> 
     assert (between.operators.keys(), between.runs) == (before.operators.keys(), before.runs)
     after = extend_table(tmp_path / "t", board(), layers)
     assert after.missing(layers) == []
+
+
+def test_after_an_interruption_another_space_may_be_asked_for(tmp_path: Path) -> None:
+    build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    lost = board(faults=Faults(hang=frozenset(range(40, 4000))))
+    with pytest.raises(WorkerError):
+        extend_table(tmp_path / "t", lost, wider(64))
+    after = extend_table(tmp_path / "t", board(), wider(72))
+    assert after.missing([*wider(64), *wider(72)]) == []
+
+
+def test_a_merged_table_is_extended_as_any_other(tmp_path: Path) -> None:
+    table = build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    merged = merge_tables(tmp_path / "m", [table.path])
+    after = extend_table(merged.path, board(), wider(64))
+    assert after.missing(wider(64)) == []
+    assert (after.threads, after.runtime) == (merged.threads, merged.runtime) == (1, "auto")
+
+
+def test_another_board_adds_nothing_to_a_table(tmp_path: Path) -> None:
+    table = build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    before = table.path.read_bytes()
+    with pytest.raises(ConditionsChanged, match=r"board: was .*, is 'another'"):
+        extend_table(table.path, board(model="another"), wider(64))
+    assert table.path.read_bytes() == before
+
+
+def test_what_an_interrupted_extension_added_is_not_merged(tmp_path: Path) -> None:
+    table = build_table(tmp_path / "t", board(), small_plan(), QUICK)
+    with Store.open(table.path, write=True) as store:
+        store.add([operator_entry(layer) for layer in wider(64)])
+    merged = merge_tables(tmp_path / "m", [table.path])
+    assert merged.operators.keys() == table.operators.keys()
 
 
 def test_a_forecast_counts_what_will_be_measured() -> None:

@@ -116,9 +116,8 @@ def test_samples_keep_every_value_in_its_place(memory: Store) -> None:
 
 def test_board_seconds_count_what_was_before(memory: Store) -> None:
     # The probe round: warm-ups 2 * 9, samples 2 * (2 + 5) + 2 * (7 + 5).
-    assert memory.board_seconds(0, PROBE_ROUND) == 0
-    assert memory.board_seconds(0, 0) == 18 + 14 + 24
-    assert memory.board_seconds(1, PROBE_ROUND) == memory.board_seconds(0, 99)
+    assert memory.board_seconds(0) == 0
+    assert memory.board_seconds(1) > 18 + 14 + 24
 
 
 def test_documents_are_replaced(memory: Store) -> None:
@@ -193,6 +192,22 @@ def test_a_reader_does_not_hinder_the_end_of_a_writer(path: Path) -> None:
             writer.write_document("x", {"y": 1})
     with Store.open(path) as store:
         assert store.document("x") == {"y": 1}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_in_a_folder_that_we_may_not_write_a_whole_file_is_read(path: Path) -> None:
+    path.parent.chmod(0o500)
+    try:
+        with Store.open(path) as store:
+            assert len(read_all(store)) > 0
+        # What was not yet written into the file itself would be missed without a word.
+        path.parent.chmod(0o700)
+        path.with_name(path.name + "-wal").write_bytes(b"x" * 40)
+        path.parent.chmod(0o500)
+        with pytest.raises(TableFileError):
+            Store.open(path)
+    finally:
+        path.parent.chmod(0o700)
 
 
 def test_a_reader_cannot_write(path: Path) -> None:
@@ -322,7 +337,7 @@ def read_all(store: Store) -> list[Any]:
         store.visits(),
         store.visits(0, probes=True),
         store.visit_times(0),
-        store.board_seconds(5, 5),
+        store.board_seconds(5),
         store.samples("a"),
         store.samples(),
     ]

@@ -21,7 +21,8 @@ from boardfit.profiler.merge_tables import merge_tables
 from boardfit.profiler.plan import TablePlan, operator_entry
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
-from boardfit.profiler.table_placement import outside_kinds, outside_words
+from boardfit.profiler.table_placement import outside_kinds, outside_words, united
+from boardfit.profiler.table_result import Outside
 from boardfit.reports.about_table import table_section
 from boardfit.reports.sources import TableSource, open_source
 from boardfit.summary import table_rows, table_words
@@ -79,6 +80,12 @@ def test_it_is_merged_exported_and_imported_with_the_table(
 ) -> None:
     other = build_table(tmp_path / "other", board(), plan("int8"), QUICK)
     assert merge_tables(tmp_path / "both", [other.path, swishing.path]).outside == swishing.outside
+    renamed: Outside = {kind: ("logistic",) for kind in swishing.outside or {}}
+    other.outside, before = renamed, other.outside
+    found = united([other, swishing])
+    assert found is not None
+    assert all({"logistic"} < set(names) for names in found.values())
+    other.outside = before
     forget(other.path)
     merged = merge_tables(tmp_path / "unknown", [other.path, swishing.path])
     assert merged.outside is None

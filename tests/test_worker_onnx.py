@@ -190,6 +190,7 @@ def test_the_cpu_runs_the_rest_where_it_is_named(device: Device) -> None:
 def test_what_the_preferred_provider_does_not_run_is_listed() -> None:
     assert OnnxRuntime("onnxruntime").load(MODEL, 1).placement() == []
     outside = OnnxRuntime("onnxruntime:azure,cpu").load(MODEL, 1).placement()
+    assert outside is not None
     assert [index for index, _ in outside] == list(range(len(outside)))
     assert [kind for _, kind in outside].count("Conv") == 2
 
