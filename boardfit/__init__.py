@@ -17,7 +17,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boardfit.api import build_table, find_network, profile, write_report
+    from boardfit.api import (
+        build_table,
+        extend_table,
+        find_network,
+        forecast_table,
+        profile,
+        transfer_table,
+        verify_table,
+        write_report,
+    )
     from boardfit.devices.errors import BoardfitError
     from boardfit.profiler.connect import connect
     from boardfit.profiler.table import LookupTable
@@ -28,8 +37,12 @@ __all__ = [
     "LookupTable",
     "build_table",
     "connect",
+    "extend_table",
     "find_network",
+    "forecast_table",
     "profile",
+    "transfer_table",
+    "verify_table",
     "write_report",
 ]
 
@@ -37,9 +50,13 @@ _HOMES = {
     "BoardfitError": "boardfit.devices.errors",
     "LookupTable": "boardfit.profiler.table",
     "build_table": "boardfit.api",
+    "extend_table": "boardfit.api",
     "connect": "boardfit.profiler.connect",
     "find_network": "boardfit.api",
+    "forecast_table": "boardfit.api",
     "profile": "boardfit.api",
+    "transfer_table": "boardfit.api",
+    "verify_table": "boardfit.api",
     "write_report": "boardfit.api",
 }
 

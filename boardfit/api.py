@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from boardfit.profiler.layers import Dtype
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import LookupTable
+    from boardfit.profiler.verify_table import Verification
     from boardfit.search.result import SearchResult
     from boardfit.search.space import SearchSpace
 
 SpaceOptions = Mapping[str, Any]
+DEFAULT_SPACE = "mobilenetv3-32"
 
 
 def profile(
@@ -133,13 +135,16 @@ def forecast_table(
     seed: int = 0,
     dtype: Dtype = "float32",
     schedule: Schedule | None = None,
+    report: Report = silent,
 ) -> Forecast:
     """What `build_table` with the same arguments will measure, and about how long that takes."""
     from boardfit.profiler import forecast
     from boardfit.search.tabulate import plan_table
 
     plan = plan_table(open_space(space, options), operators=operators, seed=seed, dtype=dtype)
-    return forecast.forecast(device, plan, schedule or Schedule(), threads=threads, runtime=runtime)
+    return forecast.forecast(
+        device, plan, schedule or Schedule(), threads=threads, runtime=runtime, report=report
+    )
 
 
 def extend_table(
@@ -179,6 +184,31 @@ def transfer_table(
     )
 
 
+def verify_table(
+    table: LookupTable,
+    device: Device,
+    *,
+    sample: int = 60,
+    networks: int = 10,
+    seed: int = 0,
+    out: Path | str | None = None,
+    report: Report = silent,
+) -> Verification:
+    """Measure a sample of a table's operators and held-out networks again, to see whether it holds
+    (`Verification.check` raises where not); `out` keeps all samples."""
+    from boardfit.profiler import verify_table as verification
+
+    return verification.verify_table(
+        table,
+        device,
+        sample=sample,
+        networks=networks,
+        seed=seed,
+        path=None if out is None else Path(out),
+        report=report,
+    )
+
+
 def open_or_build_table(
     space: str,
     device: Device,
@@ -201,6 +231,27 @@ def open_or_build_table(
     if (space, dict(options or {})) in spaces_of(table.provenance):
         return table
     return extend_table(path, space, device, options=options, report=report)
+
+
+def choose_space(
+    name: str | None, options: SpaceOptions | None, table: Path | None
+) -> tuple[str, SpaceOptions]:
+    """The space to search, and its options: what is named, else the table's own, else
+    `DEFAULT_SPACE`. Raises `InputError` where the table was built for none, or for several."""
+    if name is not None or table is None or not table.exists():
+        return name or DEFAULT_SPACE, options or {}
+    from boardfit.devices.errors import InputError
+    from boardfit.profiler.merge_tables import spaces_of
+    from boardfit.profiler.table import LookupTable
+
+    spaces = spaces_of(LookupTable.open(table).provenance)
+    if len(spaces) != 1:
+        raise InputError(
+            f"{table} was built for {len(spaces)} search spaces; say which one is searched with "
+            "--space NAME (and --set)"
+        )
+    own, fields = spaces[0]
+    return own, options or fields
 
 
 def open_space(name: str, options: SpaceOptions | None = None) -> SearchSpace:

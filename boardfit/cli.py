@@ -1,8 +1,8 @@
 """The command line: parse, call, print.
 
-Exit codes: 0 done, 1 failed (the worker died, the disk is full, another process is at it),
-2 usage or an input file, 3 no such device, 4 measurement not trustworthy, 5 constraint not met,
-130 interrupted.
+Exit codes: 0 done, 1 failed (the disk is full, another process is at it, an optional package is
+missing), 2 usage or an input file, 3 no such device, 4 measurement not trustworthy or the worker
+failed, 5 constraint not met, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -143,7 +143,14 @@ def search(
         str, typer.Option("--latency", help='A time ("3ms") or a share of the full network\'s.')
     ] = "50%",
     device: DeviceOption = None,
-    space: Annotated[str, typer.Option("--space", help="The search space.")] = "mobilenetv3-32",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            help="The search space: the table's own, or mobilenetv3-32 where none is given.",
+            show_default=False,
+        ),
+    ] = None,
     options: OptionsOption = None,
     data: Annotated[
         str,
@@ -204,16 +211,13 @@ def search(
         supernet=supernet,
         final=final,
     )
-    opened = api.open_space(space, parse_options(options))
+    name, fields = api.choose_space(space, parse_options(options), table)
+    opened = api.open_space(name, fields)
     # Before the board is kept busy for a table, see that the data fits.
     dataset = open_dataset(data, input_shape=opened.input_shape, classes=opened.classes, seed=seed)
     with connect(device, inventory=boards) as board, console.progress() as report:
         prices = api.open_or_build_table(
-            space,
-            board,
-            table or default_table(board.name, space),
-            options=parse_options(options),
-            report=report,
+            name, board, table or default_table(board.name, name), options=fields, report=report
         )
         found = run(
             opened,
@@ -227,11 +231,8 @@ def search(
         )
     from boardfit.summary import search_rows, search_words
 
-    console.show(search_rows(found), as_json=as_json)
-    if not as_json:
-        for sentence in search_words(found):
-            console.out.print(sentence, markup=False)
-        console.out.print(f"Everything is in {out}; `boardfit report {out}` writes a page.")
+    where = f"Everything is in {out}; `boardfit report {out}` writes a page."
+    console.tell(search_rows(found), [*search_words(found), where], as_json=as_json)
 
 
 @app.command()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -80,10 +81,24 @@ def _lines() -> Report:
     return report
 
 
+def say(sentences: Iterable[str], *, indent: str = "") -> None:
+    """Print sentences as they are, each on a line of its own."""
+    for sentence in sentences:
+        out.print(indent + sentence, markup=False)
+
+
+def tell(rows: Sequence[Mapping[str, Any]], words: Iterable[str], *, as_json: bool) -> None:
+    """Print rows and sentences for people, or rows alone for programs."""
+    show(rows, as_json=as_json)
+    if not as_json:
+        say(words)
+
+
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows as a table, or as JSON (a list of objects) for programs."""
+    """Print rows as a table, or as JSON (a list of objects, null for what is not known)."""
     if as_json:
-        print(json.dumps(list(rows), indent=1, default=str))
+        known = [{name: _known(value) for name, value in row.items()} for row in rows]
+        print(json.dumps(known, indent=1, default=str))
         return
     if not rows:
         return
@@ -102,6 +117,17 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     out.print(table)
 
 
+def _known(value: Any) -> Any:
+    """The value, or None for a number that is not known, which JSON cannot say otherwise."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def _plain(value: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+    known = _known(value)
+    text = number_text(known) if isinstance(known, float) else str("" if known is None else known)
     return text.replace("[", r"\[")
+
+
+def number_text(value: float) -> str:
+    """Four digits, or all of those before the point."""
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"

@@ -44,12 +44,13 @@ def profile(
         ),
     ] = None,
     entries: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--entries",
             help="How many of a table's operators are measured at most, or all.",
+            show_default="700",
         ),
-    ] = "700",
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say what a table would measure, and for how long."),
@@ -96,8 +97,10 @@ def profile(
     from boardfit.devices.errors import InputError, WorkerError
     from boardfit.profiler.connect import connect
     from boardfit.profiler.layers import DTYPES
+    from boardfit.profiler.plan import OPERATORS
     from boardfit.profiler.schedule import Schedule
     from boardfit.profiler.sustained import parse_duration
+    from boardfit.summary import forecast_rows, forecast_words
 
     if (model is None) == (space is None):
         raise InputError("give either a .tflite or .onnx file, or --space NAME")
@@ -111,60 +114,56 @@ def profile(
         raise InputError("--dtype is for --space; a model is measured as it is")
     if space is not None and (operators or allow_fallback):
         raise InputError("--operators and --allow-fallback are for a single model, not for --space")
-    with connect(device, inventory=boards) as board:
+    if model is not None and (dry_run or entries or options):
+        raise InputError("--dry-run, --entries and --set are for a table: give --space NAME")
+    fields = parse_options(options)
+    measured = OPERATORS if entries is None else parse_entries(entries)
+    with connect(device, inventory=boards) as board, console.progress() as report:
         if model is not None:
-            with console.progress() as report:
-                found = api.profile(
-                    model,
-                    board,
-                    threads=threads,
-                    runtime=runtime,
-                    budget=budget,
-                    precision=half_width,
-                    sustained=seconds,
-                    pause=pause,
-                    out=out,
-                    operators=operators,
-                    allow_fallback=allow_fallback,
-                    report=report,
-                )
-            _show_profile(found, as_json)
-            if found.problem:  # what was measured has been shown
-                raise WorkerError(found.problem)
-            return
-        assert space is not None
-        path = out or default_table(board.name, space, dtype, runtime)
-        schedule = Schedule() if budget is None else Schedule(budget_seconds=budget)
-        how: dict[str, Any] = {
-            "options": parse_options(options),
-            "operators": parse_entries(entries),
-            "threads": threads,
-            "runtime": runtime,
-            "seed": seed,
-            "dtype": dtype,
-            "schedule": schedule,
-        }
-        if dry_run:
-            _show_forecast(api.forecast_table(space, board, **how), as_json)
-            return
-        with console.progress() as report:
-            table = api.build_table(space, board, path, report=report, **how)
+            found = api.profile(
+                model,
+                board,
+                threads=threads,
+                runtime=runtime,
+                budget=budget,
+                precision=half_width,
+                sustained=seconds,
+                pause=pause,
+                out=out,
+                operators=operators,
+                allow_fallback=allow_fallback,
+                report=report,
+            )
+        else:
+            assert space is not None
+            how: dict[str, Any] = {
+                "options": fields,
+                "operators": measured,
+                "threads": threads,
+                "runtime": runtime,
+                "seed": seed,
+                "dtype": dtype,
+                "schedule": Schedule() if budget is None else Schedule(budget_seconds=budget),
+                "report": report,
+            }
+            if dry_run:
+                forecast = api.forecast_table(space, board, **how)
+            else:
+                path = out or default_table(board.name, space, dtype, runtime)
+                table = api.build_table(space, board, path, **how)
+    if model is not None:
+        _show_profile(found, as_json)
+        if found.problem:  # what was measured has been shown
+            raise WorkerError(found.problem)
+    elif dry_run:
+        console.tell(forecast_rows(forecast), forecast_words(forecast), as_json=as_json)
+    else:
         show_table(table, as_json)
         table.check()
 
 
-def _show_forecast(found: Any, as_json: bool) -> None:
-    from boardfit.console import out, show
-    from boardfit.summary import forecast_rows, forecast_words
-
-    show(forecast_rows(found), as_json=as_json)
-    if not as_json:
-        for sentence in forecast_words(found):
-            out.print(sentence, markup=False)
-
-
 def _show_profile(found: Any, as_json: bool) -> None:
-    from boardfit.console import out, show
+    from boardfit.console import say, show
     from boardfit.profile_summary import (
         operator_table,
         profile_content,
@@ -175,5 +174,4 @@ def _show_profile(found: Any, as_json: bool) -> None:
     show(profile_content(found) if as_json else profile_rows(found), as_json=as_json)
     if not as_json:
         show(operator_table(found), as_json=False)
-        for sentence in profile_words(found):
-            out.print(sentence, markup=False)
+        say(profile_words(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from boardfit.console import number_text
 from boardfit.profiler.measurement import ADVICE, seconds_text
 from boardfit.profiler.operators import RESOLUTION
 
@@ -79,8 +80,8 @@ def operator_table(profile: ModelProfile) -> list[Row]:
         {
             "operator": " ".join(str(row[k]) for k in ("operator", "index") if row[k] is not None),
             "output": "x".join(map(str, row["output"] or ())),
-            "us": f"{row['median_us']:.4g}",
-            "quartiles": "-".join(f"{value:.4g}" for value in row["quartiles_us"]),
+            "us": number_text(row["median_us"]),
+            "quartiles": "-".join(map(number_text, row["quartiles_us"])),
             "share": f"{row['share_%']:.1f} %",
             "ran as": row["ran_as"] + (_elsewhere(row) if row["outside"] else ""),
         }

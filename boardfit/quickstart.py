@@ -7,7 +7,7 @@ from pathlib import Path
 
 from boardfit import api
 from boardfit.console import out as console
-from boardfit.console import progress, show
+from boardfit.console import progress, say, show
 from boardfit.devices.conditions import controls
 from boardfit.profiler.connect import connect
 from boardfit.profiler.run_litert import WorkerSession
@@ -32,13 +32,11 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
         with WorkerSession(board) as session:
             runtime = f"{session.hello['runtime']} {session.hello['version']}"
         console.print(f"   TFLite models run in {runtime}, on one thread.", markup=False)
-        for sentence in controls(described, board.core):
-            console.print(f"   {sentence}", markup=False)
-        console.print(f"2. A lookup table for {SPACE}: every operator it can need, measured")
+        say(controls(described, board.core), indent="   ")
+        console.print(f"2. A lookup table for {SPACE}: what its operators take")
         with progress() as report:
             table = api.build_table(SPACE, board, tables, seed=seed, report=report)
-        for sentence in table_words(table):
-            console.print(f"   {sentence}", markup=False)
+        say(table_words(table), indent="   ")
         console.print(f"3. A super-network, and the descent to {TARGET} of the full latency")
         supernet, final = recipes()
         with progress() as report:
@@ -55,8 +53,7 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
             )
     console.print("4. The found network, beside the uniformly narrowed one of equal latency")
     show(search_rows(found), as_json=False)
-    for sentence in search_words(found):
-        console.print(f"   {sentence}", markup=False)
+    say(search_words(found), indent="   ")
     page = folder / "report.html"
     api.write_report([tables, folder / "search"], page)
     minutes = (time.monotonic() - begun) / 60

@@ -46,9 +46,10 @@ def forecast_words(forecast: Forecast) -> list[str]:
             "batches, those that take most uncertainty out of the space's networks, until "
             f"{forecast.measured:,} are measured or more of them change nothing."
         )
+    minutes = max(1, round(forecast.seconds / 60))
     words.append(
         f"{forecast.networks} whole networks calibrate and judge the table. All of it takes about "
-        f"{max(1, round(forecast.seconds / 60))} minutes of this board."
+        f"{'a minute' if minutes == 1 else f'{minutes} minutes'} of this board."
     )
     return words
 
@@ -79,10 +80,12 @@ def table_rows(table: LookupTable) -> list[Row]:
 def table_words(table: LookupTable) -> list[str]:
     """How right the table is, in sentences, and which of its values cannot be believed."""
     validation = table.validation
-    outside = [outside_words(table)] if table.outside else []
+    remarks = [outside_words(table)] if table.outside else []
+    if table.campaign:
+        remarks.append(f"{table.campaign[:1].upper()}{table.campaign[1:]}.")
     if validation is None:
         words = ["The table was built without held-out networks: nobody knows how right it is."]
-        return [*words, *outside, *_noisy_words(table)]
+        return [*words, *remarks, *_noisy_words(table)]
     floor = validation.noise_floor
     noise = "" if math.isnan(floor) else f" Two runs of the same network differ by {floor:.1%}."
     words = [
@@ -90,6 +93,8 @@ def table_words(table: LookupTable) -> list[str]:
         f"{validation.mape:.1%} on average; {validation.share_within(0.10):.0%} are within 10 %, "
         f"the worst is off by {validation.worst:.1%}.{noise}"
     ]
+    if not validation.passes:
+        words.append("That is too far off to search with.")
     share = interpolated_share(table)
     if share:
         words.append(
@@ -101,11 +106,7 @@ def table_words(table: LookupTable) -> list[str]:
             f"Prices of {len(table.donor.operators):,} operators were lent by another table and "
             "corrected by those that were measured here."
         )
-    words += [*outside, *_noisy_words(table)]
-    if not validation.passes:
-        words.append(
-            "That is too far off to search with: end other work on the board, and build it again."
-        )
+    words += [*remarks, *_noisy_words(table)]
     return words
 
 

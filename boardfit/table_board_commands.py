@@ -17,7 +17,7 @@ from boardfit.options import (
     ThreadsOption,
     parse_options,
 )
-from boardfit.table_commands import TableArgument, say, show_table
+from boardfit.table_commands import TableArgument, show_table
 
 
 def table_verify(
@@ -37,26 +37,17 @@ def table_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a sample of a table again, and say whether it still holds (exit code 4: no)."""
-    from boardfit import console
+    from boardfit import api, console
     from boardfit.profiler.connect import connect
     from boardfit.profiler.table import LookupTable
-    from boardfit.profiler.verify_table import verify_table
     from boardfit.table_summary import verification_rows, verification_words
 
     opened = LookupTable.open(table)
     with connect(device, inventory=boards) as board, console.progress() as report:
-        found = verify_table(
-            opened,
-            board,
-            sample=sample,
-            networks=networks,
-            seed=seed,
-            path=out,
-            report=report,
+        found = api.verify_table(
+            opened, board, sample=sample, networks=networks, seed=seed, out=out, report=report
         )
-    console.show(verification_rows(found), as_json=as_json)
-    if not as_json:
-        say(verification_words(found))
+    console.tell(verification_rows(found), verification_words(found), as_json=as_json)
     found.check()
 
 

@@ -39,6 +39,8 @@ def table_show(
         {
             "operator": row["signature"],
             "alone_us": row["seconds_alone"] * 1e6,
+            "low_us": row["low"] * 1e6,  # of another session's value alone, 95 %
+            "high_us": row["high"] * 1e6,
             "in_a_network_us": row["seconds"] * 1e6,
             "spread_between_runs": row["spread_between_runs"],
             "verdict": row["verdict"],
@@ -61,7 +63,7 @@ def table_diff(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two tables: conditions, the speed as a whole, and which operators changed."""
-    from boardfit.console import show
+    from boardfit.console import say, show
     from boardfit.profiler.diff_tables import diff_tables
     from boardfit.profiler.table import LookupTable
     from boardfit.table_summary import (
@@ -142,6 +144,7 @@ def table_import(
 ) -> None:
     """Make a table from an exported one (JSON), or from a public one of blocks (ProxylessNAS,
     Once-for-all)."""
+    from boardfit.console import say
     from boardfit.devices.errors import InputError
     from boardfit.profiler.import_table import import_table
     from boardfit.profiler.public_tables import UNITS
@@ -171,20 +174,10 @@ def table_import(
 
 def show_table(table: Any, as_json: bool) -> None:
     """Print what a table holds and how right it is."""
-    from boardfit.console import show
+    from boardfit.console import tell
     from boardfit.summary import table_rows, table_words
 
-    show(table_rows(table), as_json=as_json)
-    if not as_json:
-        say(table_words(table))
-
-
-def say(sentences: list[str]) -> None:
-    """Print sentences as they are."""
-    from boardfit.console import out
-
-    for sentence in sentences:
-        out.print(sentence, markup=False)
+    tell(table_rows(table), table_words(table), as_json=as_json)
 
 
 @table_app.command("compare-dtypes")
@@ -197,12 +190,10 @@ def table_compare_dtypes(
     as_json: JsonOption = False,
 ) -> None:
     """Name the operators that are slower in int8 than in float, the worst first."""
-    from boardfit.console import show
+    from boardfit.console import tell
     from boardfit.profiler.compare_dtypes import compare_dtypes
     from boardfit.profiler.table import LookupTable
     from boardfit.summary import dtype_rows, dtype_words
 
     found = compare_dtypes(LookupTable.open(in_float), LookupTable.open(in_int8))
-    show(dtype_rows(found, operators=operators), as_json=as_json)
-    if not as_json:
-        say(dtype_words(found))
+    tell(dtype_rows(found, operators=operators), dtype_words(found), as_json=as_json)

@@ -38,7 +38,7 @@ def _validation_row(table: LookupTable) -> Row:
         "runs": table.runs,
         "mape_%": checked and checked.mape * 100,
         "within_10_%": checked and checked.share_within(0.10) * 100,
-        "noise_floor_%": None if checked is None else _number(checked.noise_floor * 100),
+        "noise_floor_%": checked and checked.noise_floor * 100,
     }
 
 
@@ -108,7 +108,7 @@ def difference_json(difference: TableDifference, unshared: bool) -> Row:
         "tables": validation_rows(difference),
         "conditions": list(difference.conditions),
         **_ratio_row(difference.common),
-        "spread_between_runs": _number(difference.spread),
+        "spread_between_runs": difference.spread,
         "kinds": kind_rows(difference)[:-1],
         "operators": _operator_rows(difference.operators),
         "only_before": len(difference.only_before),
@@ -134,12 +134,12 @@ def verification_rows(verification: Verification) -> list[Row]:
         | {
             "anchor_ratio": again.anchor_ratio,
             "networks": len(again.measured),
-            "mape_%": _number(again.mape * 100),
-            "within_10_%": _number(again.within * 100),
+            "mape_%": again.mape * 100,
+            "within_10_%": again.within * 100,
             "operators": len(again.operators),
             "changed": len(again.changed),
             "changed_by_over_10_%": len(again.far_off),
-            "spread_between_runs_%": _number(again.spread * 100),
+            "spread_between_runs_%": again.spread * 100,
         }
     ]
 
@@ -202,13 +202,8 @@ def _operator_rows(changes: Sequence[OperatorChange]) -> list[Row]:
             "after_us": change.after * 1e6,
             "ratio": change.ratio,
             "beyond_all": change.beyond,
-            "probability": _number(change.probability),
+            "probability": change.probability,
             "changed": change.changed,
         }
         for change in changes
     ]
-
-
-def _number(value: float) -> float | None:
-    """None for NaN, which JSON does not know."""
-    return None if math.isnan(value) else value

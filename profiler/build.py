@@ -13,7 +13,7 @@ import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import InputError, TableFileError
-from .campaign import MEMORY_CAP, require_conditions, run_campaign
+from .campaign import MEMORY_CAP, Summary, require_conditions, run_campaign
 from .description import read_layer, read_network
 from .growth import next_operators
 from .judge import Judged, judge
@@ -74,8 +74,8 @@ def build_table(
     if runtime != AUTO:
         document["runtime"] = runtime
 
-    def measure(count: int, stage: str) -> None:
-        run_campaign(
+    def measure(count: int, stage: str) -> Summary:
+        return run_campaign(
             store,
             device,
             sources(store.entries().values(), runtime),
@@ -95,11 +95,12 @@ def build_table(
                 if more := next_operators(store, plan, size):
                     store.add(more)
             for count in runs:
-                measure(count, "measure operators" if count == runs[0] else f"measure, run {count}")
+                stage = "measure operators" if count == runs[0] else f"measure, run {count}"
+                summary = measure(count, stage)
                 judged = judge(store, runs=count)
                 if judged.validation is None or judged.validation.passes:
                     break
-            _finish(store, device, judged, count, threads=threads, runtime=runtime)
+            _finish(store, device, judged, summary, count, threads=threads, runtime=runtime)
     return LookupTable.open(path)
 
 
@@ -136,8 +137,8 @@ def extend_table(
     with Store.open(path, write=True) as store:
         schedule = Schedule(**(store.document("plan") or {})["schedule"])
 
-        def measure(runs: int) -> None:
-            run_campaign(
+        def measure(runs: int) -> Summary:
+            return run_campaign(
                 store,
                 device,
                 sources(store.entries().values(), table.runtime),
@@ -158,21 +159,29 @@ def extend_table(
             times = judge(store, runs=1).times
             more = Selection(missing, Usage(), times).best(operators - len(first))
             store.add([operator_entry(layer) for layer in more])
-        measure(count)
+        summary = measure(count)
         judged = judge(store, runs=count)
-        _finish(store, device, judged, count, threads=table.threads, runtime=table.runtime)
+        _finish(store, device, judged, summary, count, threads=table.threads, runtime=table.runtime)
     return LookupTable.open(path)
 
 
 def _finish(
-    store: Store, device: Device, judged: Judged, runs: int, *, threads: int, runtime: str
+    store: Store,
+    device: Device,
+    judged: Judged,
+    summary: Summary,
+    runs: int,
+    *,
+    threads: int,
+    runtime: str,
 ) -> None:
     """Write the result of the first `runs` runs, after all else: what is interrupted before has
     none and goes on."""
     entries = store.entries().values()
     emitted = sources(entries, runtime)
     outside = outside_kinds(device, entries, emitted, threads=threads, runtime=runtime)
-    store.write_document("result", describe_result(judged, runs=runs, outside=outside))
+    result = describe_result(judged, runs=runs, outside=outside, campaign=summary.words)
+    store.write_document("result", result)
 
 
 def _runs_to_go(path: Path, store: Store, schedule: Schedule) -> range | None:

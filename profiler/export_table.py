@@ -27,6 +27,8 @@ VERSION = 1
 UNITS = {
     "seconds": "s, in a network, as the table predicts it",
     "seconds_alone": "s, the smallest sample of all runs of the operator alone",
+    "low": "s, below it lies another session's value of the operator alone in 2.5 % of cases",
+    "high": "s, above it in as many",
     "seconds_of_runs": "s, the smallest sample of each run",
     "spread_between_runs": "the largest of the runs relative to the smallest, minus one",
     "verdict": "whether a second run confirms the value: steady, noisy, or unknown",

@@ -15,6 +15,7 @@ from .description import read_network
 from .families import by_family
 from .layers import Layer, Network
 from .plan import TablePlan
+from .progress import Report, silent
 from .schedule import Schedule
 from .store import Store
 from .table import representative, run_values
@@ -39,14 +40,20 @@ class Forecast:
 
 
 def forecast(
-    device: Device, plan: TablePlan, schedule: Schedule, *, threads: int = 1, runtime: str = "auto"
+    device: Device,
+    plan: TablePlan,
+    schedule: Schedule,
+    *,
+    threads: int = 1,
+    runtime: str = "auto",
+    report: Report = silent,
 ) -> Forecast:
     """Ask the board how fast it is with three of the plan's networks, and reckon.
 
     Keeps nothing. Raises what the board and the worker raise.
     """
     networks = [*plan.calibration, *plan.validation]
-    speed = _seconds_per_mac(device, networks, schedule, threads=threads, runtime=runtime)
+    speed = _seconds_per_mac(device, networks, schedule, threads, runtime, report)
     layers = {layer.signature: layer for layer in plan.layers}
     measured = plan.sizes[-1]
     inference = sum(_INVOCATION + speed * layer.macs for layer in layers.values()) / len(layers)
@@ -75,7 +82,12 @@ def _visit(inference: float, schedule: Schedule) -> float:
 
 
 def _seconds_per_mac(
-    device: Device, networks: list[Network], schedule: Schedule, *, threads: int, runtime: str
+    device: Device,
+    networks: list[Network],
+    schedule: Schedule,
+    threads: int,
+    runtime: str,
+    report: Report,
 ) -> float:
     """The board's speed on the smallest, the middle and the largest network."""
     if not networks:
@@ -89,7 +101,7 @@ def _seconds_per_mac(
         store.begin(entries, {"kind": "forecast"})
         run_campaign(
             store, device, sources(entries, runtime), short, threads=threads, runtime=runtime,
-            dtype=few.dtype, stage="ask the board how fast it is",
+            dtype=few.dtype, stage="ask the board how fast it is", report=report,
         )  # fmt: skip
         values = run_values(store, runs=1)
         speeds = [

@@ -30,6 +30,7 @@ _AMPLITUDE = (math.log(0.10), 0.7)  # of the smooth deviation, relative
 _LENGTH = (math.log(2.0), 0.5)  # octaves of channels over which it changes
 _STEP = (math.log(0.05), 0.8)  # of the staircase, relative
 _NOISE = (0.0, 0.4)  # a factor on the noise that is handed in
+_MOST_MEMBERS = 400  # of a family; more say nothing new, and the cost grows with their cube
 _SMALLEST_NOISE = 2e-3  # relative; no two kernels repeat better than this
 
 
@@ -101,15 +102,16 @@ class Interpolator:
     def __init__(
         self, counts: ArrayLike, logs: ArrayLike, *, noise: Values, scales: Scales | None = None
     ) -> None:
-        self._places = Places(counts)
-        self._logs: Values = np.asarray(logs, float)
+        every = np.atleast_2d(np.asarray(counts, np.int64))
+        self._low, self._high = every.min(axis=0), every.max(axis=0)
+        kept = _enough(every)
+        self._places = Places(every[kept])
+        self._logs: Values = np.asarray(logs, float)[kept]
         self._mean = float(self._logs.mean())
-        self._noise = np.maximum(noise, _SMALLEST_NOISE)
+        self._noise = np.maximum(noise, _SMALLEST_NOISE)[kept]
         self.scales = scales or _fit_scales(self._places, self._logs - self._mean, self._noise)
         self._factor = _factor(self._places, self.scales, self._noise)
         self._weights: Values = cho_solve(self._factor, self._logs - self._mean)
-        self._low = self._places.counts.min(axis=0)
-        self._high = self._places.counts.max(axis=0)
 
     @property
     def noise(self) -> float:
@@ -140,6 +142,15 @@ class Interpolator:
         )
         left: Values = covariance(first, second, self.scales) - known
         return left
+
+
+def _enough(counts: Counts) -> Counts:
+    """The numbers of the members that are looked at: all, or the ends and others at random."""
+    if len(counts) <= _MOST_MEMBERS:
+        return np.arange(len(counts))
+    ends = [*counts.argmin(axis=0), *counts.argmax(axis=0)]
+    order = [*ends, *np.random.default_rng(0).permutation(len(counts))]
+    return np.sort(np.array(list(dict.fromkeys(order))[:_MOST_MEMBERS], np.int64))
 
 
 def _prior_variance(places: Places, scales: Scales) -> Values:

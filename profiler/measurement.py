@@ -43,7 +43,11 @@ ADVICE: dict[Verdict, str] = {
 
 
 def seconds_text(seconds: float) -> str:
-    """A time as people read it: `1.23 s`, `1.23 ms` or `123 us`, three digits."""
+    """A time as people read it: `10 min 5 s`, `1.23 s`, `1.23 ms` or `123 us`, three digits."""
+    if seconds >= 119.5:
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= 0.9995 * scale:  # three digits would round it up to a thousand of the next
             return f"{seconds / scale:.3g} {unit}"

@@ -9,6 +9,7 @@ between measured ones are interpolated and flagged, others are refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from .transfer import Donor, read_donor, transferred
 if TYPE_CHECKING:
     import pandas
 
+_MOST_WORDS = 1000  # letters of a file that are shown
 UNKNOWN_DEVIATION = 0.01  # relative; of a value that one session alone has seen
 
 
@@ -96,7 +98,8 @@ class LookupTable:
     `runs` is the number of runs, `scales` are those of interpolation (without, they are fitted
     anew), `donor` lends the prices of what was not measured.
     `fragments` are layers in a row that were measured together, by signature. `outside` are the
-    kinds of operators that run outside of the delegate, None where that is not known.
+    kinds of operators that run outside of the delegate, None where that is not known. `campaign`
+    says what the user should know of how measuring went, "" where all went well.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class LookupTable:
         donor: Donor | None = None,
         fragments: Mapping[str, PricedFragment] | None = None,
         outside: Outside | None = None,
+        campaign: str = "",
     ) -> None:
         self.path = path
         self.runs = runs
@@ -126,6 +130,7 @@ class LookupTable:
         self.provenance = provenance
         self.conditions = conditions
         self.outside = outside
+        self.campaign = campaign
         self.fragments = fragments or {}
         self._price_list = PriceList(
             self.price, {f.fragment: representative(f.runs) for f in self.fragments.values()}
@@ -172,6 +177,7 @@ class LookupTable:
             scales = read_scales(result["scales"])
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
+            campaign = str(result.get("campaign", ""))[:_MOST_WORDS]
             if provenance.get("dtype", "float32") not in DTYPES:
                 raise ValueError(f"the dtype {provenance['dtype']!r}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -189,6 +195,7 @@ class LookupTable:
             donor,
             fragments,
             outside,
+            campaign,
         )
 
     @staticmethod
@@ -317,16 +324,18 @@ class LookupTable:
         """Raise `TableNotValid` where the table fails its bar on held-out networks."""
         if self.validation is None:
             raise TableNotValid(
-                f"{self.path} was built without held-out networks; build it with some, or say "
-                "--allow-invalid-table"
+                f"{self.path} was built without held-out networks, so that nobody knows how right "
+                "it is; build it with some, or search with --allow-invalid-table"
             )
         if not self.validation.passes:
+            floor = self.validation.noise_floor
+            noise = "" if math.isnan(floor) else f", noise floor {floor:.1%}"
             raise TableNotValid(
                 f"{self.path} predicts only {self.validation.share_within(0.10):.0%} of its "
                 f"held-out networks within 10 % (at least {BAR:.0%} are needed; MAPE "
-                f"{self.validation.mape:.1%}, noise floor {self.validation.noise_floor:.1%}). End "
-                "other work on the board and run the command that builds it again, which measures "
-                "further runs; or say --allow-invalid-table"
+                f"{self.validation.mape:.1%}{noise}). End "
+                "other work on the board and build it again with the same command, which measures "
+                "further runs; or search with --allow-invalid-table"
             )
 
     def frame(self) -> pandas.DataFrame:

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
 Outside = dict[str, tuple[str, ...]]  # kinds of operators, and what of each no delegate takes
 
 
-def describe_result(judged: Judged, *, runs: int, outside: Outside | None = None) -> dict[str, Any]:
+def describe_result(
+    judged: Judged, *, runs: int, outside: Outside | None = None, campaign: str = ""
+) -> dict[str, Any]:
     """The outcome of a build from the first `runs` runs as a JSON object; `outside` is that of
-    `table_placement.outside_kinds`."""
+    `table_placement.outside_kinds`, `campaign` says how measuring went (`Summary.words`)."""
     validation = judged.validation
     return {
         "runs": runs,
         "entries": judged.entries,
         "scales": describe_scales(judged.times.scales()),
+        "campaign": campaign,
         "outside": outside and {kind: list(names) for kind, names in outside.items()},
         "calibration": asdict(judged.calibration),
         "validation": validation

@@ -171,6 +171,7 @@ def test_a_table_is_shown_and_exported(table: Path, tmp_path: Path) -> None:
     (row,) = json.loads(run(["table", "show", "--json", table], tmp_path).stdout)
     assert row["within_10_%"] == 100
     operators = json.loads(run(["table", "show", "--operators", "--json", table], tmp_path).stdout)
+    assert all(0 < row["low_us"] < row["high_us"] for row in operators)
     assert len(operators) == row["operators"] == len(LookupTable.open(table).operators)
     run(["table", "export", table, "out.csv"], tmp_path)
     assert len((tmp_path / "out.csv").read_text().splitlines()) == row["operators"] + 1
@@ -226,6 +227,11 @@ def test_a_table_is_verified(table: Path, tmp_path: Path) -> None:
         (["table", "merge", "m.boardfit", "x"], 2, "there is no table x"),
         (["table", "import", "missing.yaml", "x"], 2, "missing.yaml: it does not exist"),
         (["report", "missing"], 2, "missing"),
+        (["profile", "--dry-run", "m.tflite"], 2, "are for a table: give --space NAME"),
+        (["profile", "--entries", "9", "m.tflite"], 2, "are for a table: give --space NAME"),
+        (["profile", "--space", "mobilenetv3-32", "--entries", "0"], 2, "a number of operators"),
+        (["profile", "--space", "mobilenetv3-32", "--pause", "1"], 2, "are for a single model"),
+        (["search", "--table", "missing", "--latency", "fast"], 2, "is not a latency"),
         (["search", "--latency", "fast"], 2, "is not a latency"),
         (["search", "--data", "imagenet"], 2, "no data set is called"),
         (["search", "--optimizer", "magic"], 2, "no optimizer is called"),
@@ -287,6 +293,11 @@ def test_a_table_built_otherwise_serves_a_search(tmp_path: Path) -> None:
     table = ["profile", "--device", "fake", "--space", "mobilenetv3-32", *SMALL]
     run([*table, "--budget", "5", "--seed", "7", "--out", "mine.boardfit"], tmp_path)
     run([*SEARCH, "--table", "mine.boardfit", "--out", "run"], tmp_path)
+    # Without --space and --set the space is the table's own: nothing is added to it.
+    before = (tmp_path / "mine.boardfit").read_bytes()
+    plain = [word for word in SEARCH if word not in SMALL]
+    run([*plain, "--table", "mine.boardfit", "--out", "again"], tmp_path)
+    assert (tmp_path / "mine.boardfit").read_bytes() == before
 
 
 def test_an_interrupted_command_says_so_and_goes_on(tmp_path: Path) -> None:

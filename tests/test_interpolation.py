@@ -117,6 +117,19 @@ def test_certainty_falls_with_the_distance_to_what_was_measured() -> None:
     assert deviation[0] < deviation[1] < deviation[2]
 
 
+def test_of_a_family_of_thousands_enough_are_looked_at() -> None:
+    """The cost grows with the cube of the members; what all of them cover stays covered."""
+    places = [(a, b) for a in range(8, 520, 8) for b in range(8, 520, 8)]
+    logs = [math.log(staircase(*place)) for place in places]
+    model = Interpolator(places, logs, noise=noise(len(places)))
+    assert model.covers(places).all()
+    assert not model.covers([(8, 520), (520, 8), (8, 7)]).any()
+    middle, _ = model.predict(places)
+    assert float(np.abs(middle - logs).mean()) < 0.03
+    again = Interpolator(places, logs, noise=noise(len(places)), scales=model.scales)
+    assert (again.predict(places)[0] == middle).all()
+
+
 def test_the_fit_is_the_same_with_the_scales_it_found() -> None:
     counts, logs = [(8,), (40,), (96,), (256,)], np.log([1.0, 2.5, 4.0, 9.0])
     first = Interpolator(counts, logs, noise=noise(4))

@@ -312,7 +312,9 @@ def test_a_table_below_its_bar_is_not_valid(path: Path) -> None:
     table = with_validation(
         path, Validation(predicted, measured, measured[:, None], np.full(10, 0.02))
     )
-    words = r"predicts only 80% of its held-out networks within 10 % .*MAPE 3\.1%.*builds it again"
+    words = (
+        r"predicts only 80% of its held-out networks within 10 % .*MAPE 3\.1%\)\. .*build it again"
+    )
     with pytest.raises(TableNotValid, match=words):
         table.check()
     predicted[8] = 1.1e-3 * (1 - 1e-9)

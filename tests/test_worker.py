@@ -563,7 +563,7 @@ def test_a_slow_model_is_waited_for() -> None:
     """Seven inferences may take 20 s each; the worker answers once all are done."""
     with WorkerSession(fake_device(FAKE, faults=Faults(hang=frozenset({4})))) as session:
         list(session.load(MODELS))
-        with pytest.raises(WorkerError, match="has not answered for 140 s .* 20 s an inference"):
+        with pytest.raises(WorkerError, match=r"has not answered for 140 s .* 20 s an inference"):
             list(session.measure([("small", 1)], samples=6))
 
 
