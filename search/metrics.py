@@ -29,7 +29,7 @@ Values = NDArray[np.float64]
 Architectures = Sequence[Architecture] | Rows
 Metric = Callable[[Architectures], Values]
 
-CHOICES_LIMIT = 4_000_000  # cells of one stage for one input shape: 48 MB
+CHOICES_LIMIT = 4_000_000  # cells of one stage for one input shape: 48 MB, of a latency 112 MB
 
 
 class Prices(Protocol):
@@ -77,7 +77,7 @@ def as_architectures(rows: Architectures) -> list[Architecture]:
 class _Cells:
     """One stage's costs and output shapes: arrays over (input shape, choice), grown as needed."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, kinds: int) -> None:
         self.stage = stage
         self.values = [coordinate.values for coordinate in stage.coordinates]
         self.sizes = tuple(len(values) for values in self.values)
@@ -88,7 +88,7 @@ class _Cells:
                 "be priced as an array; give its coordinates fewer values or split it in two"
             )
         self.states: dict[Shape, int] = {}
-        self.costs: Values = np.empty((0, self.choices))
+        self.costs: Values = np.empty((0, self.choices, kinds))
         self.following: NDArray[np.int32] = np.empty((0, self.choices), np.int32)
         # One array a coordinate: value -> its part of the choice's number, negative for a value
         # that is not allowed. The last entry catches everything above the largest value.
@@ -103,7 +103,8 @@ class _Cells:
         number = self.states.setdefault(shape, len(self.states))
         if number >= len(self.costs):
             room = max(1, len(self.costs))  # doubled, so that growing stays cheap
-            self.costs = np.vstack([self.costs, np.full((room, self.choices), np.nan)])
+            fresh = np.full((room, *self.costs.shape[1:]), np.nan)
+            self.costs = np.concatenate([self.costs, fresh])
             self.following = np.vstack(
                 [self.following, np.full((room, self.choices), -1, np.int32)]
             )
@@ -123,29 +124,35 @@ class _Cells:
 
 
 class StageTables:
-    """A metric put together from what each stage costs on its own.
+    """Metrics put together from what each stage costs on its own.
 
-    `cost` sees a builder that holds nothing but the stage, written for one input shape; `combine`
-    joins the stages' costs, beginning with `start` (`numpy.add` or `numpy.maximum`).
+    `cost` sees a builder that holds nothing but the stage, written for one input shape, and gives
+    a number for each metric; `combine` joins those of the stages, beginning with `start`
+    (`numpy.add` or `numpy.maximum`).
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        cost: Callable[[NetworkBuilder], float],
+        cost: Callable[[NetworkBuilder], Sequence[float]],
         *,
         combine: Callable[[Values, Values], Values] = np.add,
-        start: float = 0.0,
+        start: Sequence[float] = (0.0,),
     ) -> None:
         self.space = space
         self._cost = cost
         self._combine = combine
         self._start = start
-        self._stages = [_Cells(stage) for stage in space.stages]
+        self._stages = [_Cells(stage, len(start)) for stage in space.stages]
         self._stages[0].state(space.input_shape)
 
     def __call__(self, architectures: Architectures) -> Values:
-        """The metric of each architecture, float64 [n].
+        """The first metric of each architecture, float64 [n]; see `totals`."""
+        first: Values = self.totals(architectures)[:, 0]
+        return first
+
+    def totals(self, architectures: Architectures) -> Values:
+        """The metrics of each architecture, float64 [n, metrics].
 
         Takes tuples or, faster, an integer array [n, coordinates]. Raises `SpaceError` for an
         architecture outside of the space, and what the pricing of a layer raises.
@@ -154,7 +161,7 @@ class StageTables:
         if rows.size and rows.min() < 0:
             self._refuse(rows, rows.min(axis=1) < 0)
         columns = np.ascontiguousarray(rows.T)
-        total: Values = np.full(len(rows), self._start)
+        total: Values = np.tile(np.array(self._start, float), (len(rows), 1))
         state: NDArray[np.integer] = np.zeros(len(rows), np.int32)
         begin = 0
         for position, cells in enumerate(self._stages):
@@ -163,7 +170,7 @@ class StageTables:
             if choice.size and choice.min() < 0:
                 self._refuse(rows, choice < 0)
             costs = cells.costs[state, choice]
-            missing = np.isnan(costs)
+            missing = np.isnan(costs[:, 0])
             if missing.any():
                 cell = state[missing].astype(np.int64) * cells.choices + choice[missing]
                 for number in np.unique(cell).tolist():
@@ -181,17 +188,17 @@ class StageTables:
         cells = self._stages[position]
         builder = NetworkBuilder(list(cells.states)[state])
         output = cells.stage.append(builder, 0, cells.choice(choice))
-        cost = self._cost(builder)
-        if not math.isfinite(cost):
+        costs = self._cost(builder)
+        if not all(map(math.isfinite, costs)):
             raise MeasurementError(
-                f"stage {cells.stage.name} {cells.choice(choice)} is priced at {cost}; "
+                f"stage {cells.stage.name} {cells.choice(choice)} is priced at {costs[0]}; "
                 "measure its layers again"
             )
         last = position + 1 == len(self._stages)
         cells.following[state, choice] = (
             0 if last else self._stages[position + 1].state(builder.shape(output))
         )
-        cells.costs[state, choice] = cost
+        cells.costs[state, choice] = costs
 
 
 class CompiledMetric(StageTables):
@@ -206,7 +213,9 @@ class CompiledMetric(StageTables):
     ) -> None:
         once = functools.cache(price)
         super().__init__(
-            space, lambda builder: sum(once(node.layer) for node in builder.nodes), start=constant
+            space,
+            lambda builder: [sum(once(node.layer) for node in builder.nodes)],
+            start=[constant],
         )
 
 
@@ -229,24 +238,19 @@ class CompiledLatency:
     """
 
     def __init__(self, space: SearchSpace, table: Prices) -> None:
-        def layers(builder: NetworkBuilder) -> list[Layer]:
-            return [node.layer for node in builder.nodes]
+        def cost(builder: NetworkBuilder) -> list[float]:
+            layers = [node.layer for node in builder.nodes]
+            return [table.price_layers(layers), *table.footprint(layers)]
 
         self.space = space
         self._crowding = table.crowding
-        self._seconds = StageTables(
-            space, lambda builder: table.price_layers(layers(builder)), start=table.constant
-        )
-        self._weights = StageTables(space, lambda builder: table.footprint(layers(builder))[0])
-        self._moved = StageTables(space, lambda builder: table.footprint(layers(builder))[1])
+        self._stages = StageTables(space, cost, start=[table.constant, 0.0, 0.0])
 
     def __call__(self, architectures: Architectures) -> Values:
         """The predicted latency of each architecture, float64 [n] in seconds."""
-        rows = as_rows(self.space, architectures)
-        seconds = self._seconds(rows)
-        if self._crowding:
-            seconds = seconds + self._crowding * self._weights(rows) * self._moved(rows)
-        return seconds
+        seconds, weights, moved = self._stages.totals(architectures).T
+        found: Values = seconds + self._crowding * weights * moved
+        return found
 
 
 def latency(space: SearchSpace, table: Prices) -> CompiledLatency:
@@ -283,8 +287,8 @@ def peak_memory(space: SearchSpace) -> StageTables:
     stages' peaks.
     """
 
-    def peak(builder: NetworkBuilder) -> float:
-        return float(builder.build().peak_memory) if builder.nodes else 0.0
+    def peak(builder: NetworkBuilder) -> list[float]:
+        return [float(builder.build().peak_memory) if builder.nodes else 0.0]
 
     return StageTables(space, peak, combine=np.maximum)
 
