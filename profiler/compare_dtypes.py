@@ -18,7 +18,8 @@ from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, InputError
 from .calibration import kind
 from .description import network_key
-from .table import LookupTable, representative
+from .table import LookupTable
+from .table_values import representative
 
 Verdict = Literal["slower", "faster", "equal"]
 

@@ -13,7 +13,8 @@ from ..devices.errors import InputError
 from .calibration import kind
 from .changes import Changes, Ratio, common_ratio, find_changes
 from .fragments import ROLE
-from .table import LookupTable, representative
+from .table import LookupTable
+from .table_values import representative
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from .evidence import samples_frame
 from .fragments import ROLE
 from .session_identity import session_identities
 from .store import Store
-from .table import LookupTable, representative
+from .table import LookupTable
+from .table_values import representative
 
 FORMAT = "boardfit lookup table"
 VERSION = 1

@@ -18,7 +18,7 @@ from .plan import TablePlan
 from .progress import Report, silent
 from .schedule import Schedule
 from .store import Store
-from .table import representative, run_values
+from .table_values import representative, run_values
 
 _INVOCATION = 2e-6  # seconds of an operator beyond its arithmetic
 _LOADING = 2e-3  # seconds; a model is written, sent, and built once a run

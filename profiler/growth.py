@@ -14,7 +14,7 @@ from .plan import TablePlan, operator_entry
 from .pricing import OperatorTimes
 from .selection import Selection
 from .store import Entry, Store
-from .table import operator_times, run_values, split_entries
+from .table_values import operator_times, run_values, split_entries
 
 SETTLED = 0.002  # a batch that changes predictions by less, relative, was the last
 

@@ -12,7 +12,7 @@ from .calibration import Calibration, Validation, fit, predict
 from .layers import Network
 from .pricing import OperatorTimes
 from .store import Store
-from .table import in_common, operator_times, representative, run_values, split_entries
+from .table_values import in_common, operator_times, representative, run_values, split_entries
 from .transfer import read_donor
 
 

@@ -210,15 +210,13 @@ def _copy(store: Store, parts: Sequence[_Part], runs: Sequence[frozenset[Identit
             best = chosen.get((united[run], key))
             if best is None or _fuller(rows) < _fuller(best[1]):
                 chosen[united[run], key] = part, rows
-    for run in range(len(runs)):
-        visits: dict[tuple[int, int], list[tuple[int, Visit]]] = {}
-        for (other, key), (part, rows) in chosen.items():
-            if other == run:
-                for (round_number, session), visit in _visits(key, rows):
-                    target = sessions[part.sessions[session]]
-                    visits.setdefault((round_number, target), []).append((numbers[key], visit))
-        for (round_number, session), found in sorted(visits.items(), key=lambda item: item[0]):
-            store.commit(found, session=session, run=run, round_number=round_number)
+    visits: dict[tuple[int, int, int], list[tuple[int, Visit]]] = {}
+    for (run, key), (part, rows) in chosen.items():
+        for (round_number, session), visit in _visits(key, rows):
+            place_of = run, round_number, sessions[part.sessions[session]]
+            visits.setdefault(place_of, []).append((numbers[key], visit))
+    for (run, round_number, session), found in sorted(visits.items(), key=lambda item: item[0]):
+        store.commit(found, session=session, run=run, round_number=round_number)
 
 
 def _fuller(rows: Sequence[Row]) -> tuple[float, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..devices.errors import TableFileError, storage_errors
 from ..devices.files import exclusive
-from .store import Store, lock_of
+from .store import Store
+from .store_file import lock_of
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,43 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.conditions import mismatch
-from ..devices.errors import ConditionsChanged, InUse, TableFileError, storage_errors
+from ..devices.errors import ConditionsChanged, TableFileError
 from ..devices.files import exclusive
 from .run_litert import Visit
 from .schedule import LONGEST_INFERENCE, PROBE_ROUND, SHORTEST_INFERENCE
+from .store_file import SCHEMA, damage, lock_of, reach, write_empty
 
-APPLICATION_ID = 0x62666974  # "bfit", so that `file` and we know our own
-VERSION = 2
 SUSTAINED_RUN = -1  # a session under lasting load belongs to no run of the campaign
 _LARGEST = 1e18  # of any number in a file
 _MOST_RUNS = 10_000  # of a file; a table has three, a precise profile thirty
 _POSITIVE = ("reference", "best")  # no inference takes no time
-
-_SCHEMA = f"""
-BEGIN;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-CREATE TABLE documents (name TEXT PRIMARY KEY, content TEXT NOT NULL);
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, role TEXT NOT NULL, content TEXT NOT NULL);
-CREATE TABLE sessions (
-    id INTEGER PRIMARY KEY, run INTEGER NOT NULL, started TEXT NOT NULL, conditions TEXT NOT NULL);
-CREATE TABLE evidence (session INTEGER NOT NULL REFERENCES sessions, content TEXT NOT NULL);
-CREATE TABLE samples (
-    entry INTEGER NOT NULL REFERENCES entries, run INTEGER NOT NULL, round INTEGER NOT NULL,
-    number INTEGER NOT NULL,
-    warmup INTEGER NOT NULL,  -- 0: counts, 1: warm-up inference, 2: sample of the probe round
-    session INTEGER NOT NULL REFERENCES sessions,
-    at REAL NOT NULL, repeats INTEGER NOT NULL, seconds REAL NOT NULL,
-    PRIMARY KEY (entry, run, round, number)) WITHOUT ROWID;
-COMMIT;
-"""
-
-
-_ORPHANS = """
-SELECT 1 FROM samples WHERE entry NOT IN (SELECT id FROM entries)
-    OR session NOT IN (SELECT id FROM sessions) LIMIT 1
-"""
 
 
 @dataclass(frozen=True)
@@ -112,14 +84,14 @@ class Store:
         lock = contextlib.ExitStack()
         if path is None:
             connection = sqlite3.connect(":memory:", isolation_level=None)
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
             return cls(connection, Path(":memory:"), lock, True)
         lock.enter_context(exclusive(lock_of(path)))
         try:
             if path.exists():
                 raise TableFileError(f"{path} exists; give another path, or remove it")
-            _write_empty(path)
-            connection = _reach(path, write=True)
+            write_empty(path)
+            connection = reach(path, write=True)
         except BaseException:
             lock.close()
             raise
@@ -143,7 +115,7 @@ class Store:
         if write:
             lock.enter_context(exclusive(lock_of(path)))
         try:
-            connection = _reach(path, write)
+            connection = reach(path, write)
         except BaseException:
             lock.close()
             raise
@@ -319,15 +291,26 @@ class Store:
             {"run": run},
         )
         for row in rows:
-            if not all(isinstance(x, int | float) and abs(x) <= _LARGEST for x in row):
-                raise self._damaged_sample(f"one of {row!r:.60} is no number that can be")
+            self._check_numbers(row)
         return rows
+
+    def _check_numbers(self, row: tuple[Any, ...]) -> None:
+        if not all(isinstance(value, int | float) and abs(value) <= _LARGEST for value in row):
+            raise self._damaged_sample(f"one of {row!r:.60} is no number that can be")
 
     def _damaged_sample(self, why: object) -> TableFileError:
         return TableFileError(
             f"{self.path} is damaged: a sample in it cannot be read ({why}); build it again, or "
             "restore a copy"
         )
+
+    def first_moments(self) -> dict[int, tuple[int, float]]:
+        """Of each session with samples its run, and the board's time of the first. Raises
+        `TableFileError` where one cannot be."""
+        rows = self._all("SELECT session, MIN(run), MIN(at) FROM samples GROUP BY session")
+        for row in rows:
+            self._check_numbers(row)
+        return {session: (run, float(at)) for session, run, at in rows}
 
     def samples(self, key: str | None = None) -> list[tuple[Any, ...]]:
         """Every sample (of one entry, or of all): key, role, run, round, number, warmup, session,
@@ -353,7 +336,7 @@ class Store:
             )
 
     def _all(self, query: str, values: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
-        with _damage(self.path):
+        with damage(self.path):
             return self._connection.execute(query, values or {}).fetchall()
 
     def _one(
@@ -364,7 +347,7 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _damage(self.path):
+        with damage(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -373,97 +356,6 @@ class Store:
                 with contextlib.suppress(sqlite3.Error):  # a full disk may have ended it already
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def lock_of(path: Path) -> Path:
-    """The side file that keeps second writers out of the file at `path`."""
-    return path.with_name(path.name + ".lock")
-
-
-def _write_empty(path: Path) -> None:
-    """Make a file that holds nothing yet; a killed process leaves none that is half made."""
-    temporary = path.with_name(path.name + ".new")
-    with storage_errors(path):
-        try:
-            temporary.unlink(missing_ok=True)
-            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as fresh:
-                fresh.execute("PRAGMA journal_mode = MEMORY")  # no side file that could stay
-                fresh.executescript(_SCHEMA)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _reach(path: Path, write: bool) -> sqlite3.Connection:
-    """Connect to a file and check that it is ours and whole."""
-    uri = path.resolve().as_uri()
-
-    def connect(how: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(f"{uri}?{how}", uri=True, isolation_level=None)
-        try:
-            _check(connection, path)
-            if write:  # only now: a file that is not ours stays as it is
-                connection.execute("PRAGMA journal_mode = WAL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    with _damage(path):
-        if write:
-            return connect("mode=rw")
-        try:
-            return connect("mode=ro")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error) or path.with_name(path.name + "-wal").exists():
-                raise
-            # In a folder that we may not write, SQLite cannot make its side files; where there is
-            # none that would have to be read as well, the file can be read as it is.
-            return connect("mode=ro&immutable=1")
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise TableFileError(f"{path} is a database, but not one of boardfit's; check the path")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
-        raise TableFileError(
-            f"{path} has format version {version}, this boardfit reads {VERSION}; use the "
-            "boardfit that wrote it, or build it again"
-        )
-    # A file that is not trusted may bring expressions of its own (views, computed columns),
-    # which run when it is read, for ever if they like. Ours has tables alone.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master"):
-        words = str(sql or "").upper()
-        computed = re.search(r"\bAS\b|\bVIRTUAL\b|\bCHECK\b|\bDEFAULT\b|\bON\b", words)
-        if kind not in {"table", "index"} or computed or (kind == "index" and sql is not None):
-            raise TableFileError(
-                f"{path} holds the {kind} {str(name)[:60]!r}, which boardfit did not write; build "
-                "it again, or restore a copy"
-            )
-    if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise sqlite3.DatabaseError("its pages contradict each other")
-    if connection.execute(_ORPHANS).fetchone():
-        raise sqlite3.DatabaseError("a sample of something that it does not name")
-
-
-@contextlib.contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """Turn what SQLite says of a file into `StorageError`, `InUse`, or `TableFileError`."""
-    try:
-        with storage_errors(path):
-            yield
-    except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
-        if "database is locked" in str(error):
-            raise InUse(
-                f"another program holds {path}; wait for it to end, or end it, and run the same "
-                "command again"
-            ) from error
-        raise TableFileError(
-            f"{path} is not a table of boardfit's, or a damaged one ({error}); build it again, "
-            "or restore a copy"
-        ) from error
 
 
 def _sound(evidence: dict[str, Any], path: Path) -> dict[str, Any]:

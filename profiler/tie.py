@@ -28,7 +28,8 @@ from .progress import Report, silent
 from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
-from .table import Estimate, LookupTable, representative
+from .table import Estimate, LookupTable
+from .table_values import representative
 
 TIE_SCHEDULE = Schedule(runs=3, minimum_rounds=20, maximum_rounds=30, samples=3)
 

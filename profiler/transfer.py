@@ -29,6 +29,7 @@ Values = NDArray[np.float64]
 MEASUREMENTS = 200  # operators and calibration networks together, unless it is said otherwise
 # Standard deviations of the logarithm of the ratio, and lengths over which its parts change.
 _ALL, _KIND, _FAMILY, _SIZE, _WITHIN = 1.0, 0.25, 0.10, 0.15, 0.08
+_CANDIDATES = 2_000  # of the donor, that are weighed against each other
 _SIZE_LENGTH = 1.5  # of the logarithm of the time
 _WITHIN_LENGTH = 2.0  # octaves of channels
 
@@ -104,8 +105,13 @@ def transferred(donor: Donor, measured: Sequence[tuple[Layer, Alone]]) -> list[t
 def choose_measurements(donor: Donor, usage: Usage, count: int) -> list[Layer]:
     """The donor's operators to measure on the new board: those that say most about what networks
     depend on, the first of them first."""
-    layers = [layer for layer, _ in donor.operators.values()]
-    times = [alone for _, alone in donor.operators.values()]
+    # Of a donor with every operator those that weigh most in networks; the cost grows with the
+    # square of their number.
+    weighty = sorted(
+        donor.operators.values(), key=lambda pair: -usage[pair[0]] * pair[1].seconds ** 2
+    )[:_CANDIDATES]
+    layers = [layer for layer, _ in weighty]
+    times = [alone for _, alone in weighty]
     places = _Places(layers, times)
     weights = np.array(
         [usage[layer] * alone.seconds**2 for layer, alone in zip(layers, times, strict=True)]

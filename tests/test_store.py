@@ -25,7 +25,8 @@ from boardfit.devices.errors import (
 )
 from boardfit.profiler.run_litert import Visit
 from boardfit.profiler.schedule import PROBE_ROUND
-from boardfit.profiler.store import APPLICATION_ID, VERSION, Entry, Store
+from boardfit.profiler.store import Entry, Store
+from boardfit.profiler.store_file import APPLICATION_ID, VERSION
 
 CONDITIONS = {"board": "Pi", "governor": "performance", "threads": 1}
 ENTRIES = [Entry("a", "operator", {"op": "relu"}), Entry("b", "validation", {"nodes": [1, 2]})]
