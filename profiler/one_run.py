@@ -18,8 +18,9 @@ import numpy as np
 from ..devices.errors import BoardfitError
 from .compact import Piece, compact
 from .drift import drift, in_slow_stretch
-from .layers import Network, NetworkBuilder
+from .layers import Network
 from .model_format import format_of_runtime
+from .network_builder import NetworkBuilder
 from .progress import Progress, Report
 from .run_litert import Model, Visit, WorkerSession
 from .schedule import (

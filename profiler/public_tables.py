@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from ..devices.errors import InputError
 from .fragments import Fragment
-from .layers import NetworkBuilder, Shape, shape_text
+from .layers import Shape, shape_text
+from .network_builder import NetworkBuilder
 
 Unit = Literal["ms", "us", "s"]
 UNITS: Mapping[str, float] = {"ms": 1e-3, "us": 1e-6, "s": 1.0}

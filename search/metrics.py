@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..devices.base import Device
 from ..devices.errors import ConstraintNotMet, MeasurementError, SpaceError
-from ..profiler.layers import Layer, NetworkBuilder, Shape
+from ..profiler.layers import Layer, Shape
+from ..profiler.network_builder import NetworkBuilder
 from ..profiler.schedule import Schedule
 from ..profiler.table import LookupTable
 from ..profiler.tie import measure_tied

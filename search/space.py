@@ -16,7 +16,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ..devices.errors import SpaceError
-from ..profiler.layers import Network, NetworkBuilder, Shape
+from ..profiler.layers import Network, Shape
+from ..profiler.network_builder import NetworkBuilder
 
 Architecture = tuple[int, ...]
 Choice = tuple[int, ...]

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from ..devices.errors import SpaceError
-from ..profiler.layers import NetworkBuilder
+from ..profiler.network_builder import NetworkBuilder
 from .space import Choice, Coordinate
 
 BlockActivation = Literal["relu", "hard_swish"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..profiler.layers import Dtype, Layer, Network, NetworkBuilder, Shape
+from ..profiler.layers import Dtype, Layer, Network, Shape
+from ..profiler.network_builder import NetworkBuilder
 from ..profiler.plan import OPERATORS, TablePlan
 from ..profiler.selection import Usage
 from .space import Architecture, Choice, SearchSpace, Stage

@@ -27,7 +27,7 @@ from boardfit.devices.fake import FakeTransport, ProgramExit
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.profile_model import open_profile, profile_model
 from boardfit.profiler.read_tflite import inspect

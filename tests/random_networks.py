@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from boardfit.profiler.layers import ACTIVATIONS, OPERATORS, Layer, Network, NetworkBuilder
+from boardfit.profiler.layers import ACTIVATIONS, OPERATORS, Layer, Network
+from boardfit.profiler.network_builder import NetworkBuilder
 
 
 @st.composite

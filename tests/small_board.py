@@ -10,7 +10,8 @@ from boardfit.devices.base import Device
 from boardfit.devices.fake import Faults
 from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.connect import fake_device
-from boardfit.profiler.layers import Layer, Network, NetworkBuilder
+from boardfit.profiler.layers import Layer, Network
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import NO_THROTTLING, Throttling

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from boardfit.profiler.emit_onnx import channels_first, emit_onnx, emit_onnx_layer, same_padding
 from boardfit.profiler.emit_tflite import emit, emit_layer
-from boardfit.profiler.layers import FloatArray, Layer, Network, NetworkBuilder, Weights
+from boardfit.profiler.layers import FloatArray, Layer, Network, Weights
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.stages import Bypass
 

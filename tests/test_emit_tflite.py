@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boardfit.profiler.emit_tflite import emit, emit_layer, random_weights
-from boardfit.profiler.layers import (
-    Activation,
-    FloatArray,
-    Layer,
-    Network,
-    NetworkBuilder,
-    Operator,
-    Weights,
-)
+from boardfit.profiler.layers import Activation, FloatArray, Layer, Network, Operator, Weights
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.read_tflite import inspect
 
 from .random_networks import every_layer, networks

@@ -30,8 +30,9 @@ from boardfit.profiler.build import build_table, extend_table
 from boardfit.profiler.export_table import METADATA_KEY, export_frame, export_table
 from boardfit.profiler.fragments import Fragment
 from boardfit.profiler.import_table import import_table
-from boardfit.profiler.layers import Layer, Network, NetworkBuilder
+from boardfit.profiler.layers import Layer, Network
 from boardfit.profiler.merge_tables import merge_tables
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import plan_transfer
 from boardfit.profiler.public_tables import Unit, read_block, read_entries
 from boardfit.profiler.store import Store

@@ -9,8 +9,8 @@ import torch
 
 from boardfit.devices.errors import MeasurementError
 from boardfit.profiler.connect import connect
-from boardfit.profiler.layers import NetworkBuilder
 from boardfit.profiler.model_format import format_of_runtime
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.data import Images, open_dataset
 from boardfit.search.export import export
 from boardfit.search.network_module import NetworkModule

@@ -17,10 +17,10 @@ from boardfit.profiler.layers import (
     FloatArray,
     Layer,
     Network,
-    NetworkBuilder,
     Operator,
     Weights,
 )
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.quantization import Quantization, quantize_activations
 from boardfit.search.mobilenetv3 import open_space
 

@@ -14,7 +14,8 @@ from boardfit.profiler.build import build_table
 from boardfit.profiler.compare_dtypes import DtypePair, compare_dtypes
 from boardfit.profiler.description import describe_layer, describe_network, read_layer, read_network
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import Dtype, Layer, NetworkBuilder, Weights
+from boardfit.profiler.layers import Dtype, Layer, Weights
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.simulated import simulated_seconds

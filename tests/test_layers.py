@@ -17,12 +17,12 @@ from boardfit.profiler.layers import (
     Activation,
     Layer,
     Network,
-    NetworkBuilder,
     Node,
     Operator,
     Weights,
     shape_text,
 )
+from boardfit.profiler.network_builder import NetworkBuilder
 
 # One layer of each kind of arithmetic: MACs, parameters, weight shapes, bytes moved.
 # conv_2d     2x3 positions x 5 filters x (3x3 kernel x 4 channels) = 30 * 36 = 1080 MACs;

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from boardfit.profiler.layers import Layer, Network, NetworkBuilder, Node, Weights
+from boardfit.profiler.layers import Layer, Network, Node, Weights
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import (
     NetworkModule,

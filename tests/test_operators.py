@@ -28,7 +28,8 @@ from boardfit.profile_summary import profile_words
 from boardfit.profiler import worker_operators
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import Network, NetworkBuilder
+from boardfit.profiler.layers import Network
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.operators import (
     OperatorProfile,
     OperatorTime,

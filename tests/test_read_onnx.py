@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from boardfit.devices.errors import ModelFileError
 from boardfit.profiler.emit_onnx import emit_onnx
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.read_onnx import inspect_onnx
 from boardfit.profiler.read_tflite import ModelInfo, OperatorInfo, TensorInfo
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from boardfit.devices.errors import ModelFileError
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.read_tflite import ModelInfo, TensorInfo, inspect, read_model_file
 
 

@@ -12,8 +12,9 @@ from boardfit.devices.fake import Faults
 from boardfit.profiler.build import build_table, extend_table
 from boardfit.profiler.families import by_family, channels
 from boardfit.profiler.forecast import forecast
-from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.layers import Layer
 from boardfit.profiler.merge_tables import merge_tables
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import BATCHES, TablePlan, operator_entry
 from boardfit.profiler.pricing import Alone, OperatorTimes
 from boardfit.profiler.selection import Selection, Usage, ends

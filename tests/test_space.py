@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boardfit.devices.errors import SpaceError
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.mobilenetv3 import (
     LARGE,
     SMALL,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from boardfit.devices.errors import DataError, SpaceError
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import WeightedLayer
 from boardfit.search.space import Choice, Coordinate, SearchSpace, Stage

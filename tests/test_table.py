@@ -24,7 +24,8 @@ from boardfit.profiler.build import build_table, sources
 from boardfit.profiler.calibration import Validation
 from boardfit.profiler.description import read_layer, read_network
 from boardfit.profiler.judge import Judged
-from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.layers import Layer
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.progress import Progress
 from boardfit.profiler.schedule import PROBE_ROUND

@@ -20,7 +20,8 @@ from boardfit.devices.errors import (
 )
 from boardfit.devices.fake import FakeTransport, Faults, SimulatedClock
 from boardfit.profiler.build import build_table
-from boardfit.profiler.layers import NetworkBuilder, Weights
+from boardfit.profiler.layers import Weights
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.simulated import SimulatedRuntime
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable

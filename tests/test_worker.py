@@ -27,7 +27,8 @@ from boardfit.devices.fake import FakeTransport, Faults, ProgramExit
 from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.connect import connect, fake_device
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import FloatArray, Network, NetworkBuilder
+from boardfit.profiler.layers import FloatArray, Network
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.run_litert import WORKER_FILE, Model, Round, Visit, WorkerSession
 from boardfit.profiler.simulated import simulated_seconds
 from boardfit.profiler.worker import PROTOCOL, resolution

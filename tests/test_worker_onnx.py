@@ -18,7 +18,7 @@ from boardfit.devices.errors import WorkerError
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_onnx import emit_onnx
 from boardfit.profiler.emit_tflite import emit
-from boardfit.profiler.layers import NetworkBuilder
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.run_litert import Model, Round, Visit, WorkerSession
 from boardfit.profiler.worker_onnx import OnnxRuntime, read_profile
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from boardfit.profiler.calibration import footprint
-from boardfit.profiler.layers import Layer, NetworkBuilder
+from boardfit.profiler.layers import Layer
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.metrics import CompiledLatency
 from boardfit.search.space import Architecture, Choice, Coordinate, SearchSpace
 
