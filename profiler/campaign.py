@@ -119,10 +119,10 @@ def run_campaign(
     names the work in reports. Where the values are to be compared with others, `required` are the
     conditions of these: `ConditionsChanged` is raised before anything is measured under different
     ones. Entries may be added to the store between calls; only what is missing is measured. A
-    worker that is lost is replaced up to `RESTARTS` times in a run (not where the second one in a
-    row has seen nothing), with half the models at once where memory ran out. Raises what the
-    board, the worker or the disk raise, too; what was committed before stays, and the same call
-    goes on from there.
+    worker that is lost once it has begun is replaced up to `RESTARTS` times in a run (not where
+    the second one in a row has seen nothing), with half the models at once where memory ran out.
+    Raises what the board, the worker or the disk raise, too; what was committed before stays, and
+    the same call goes on from there.
     """
     begin = time.monotonic()
     models = Models(sources)

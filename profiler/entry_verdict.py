@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 EntryVerdict = Literal["steady", "noisy", "unknown"]
 
-CLOSE = (
-    0.04  # of the smallest visit, relative; operators below 1 us differ by 3 % between processes
-)
+# Of the smallest visit, relative; operators below 1 us differ by 3 % between processes.
+CLOSE = 0.04
 CONFIRMING_VISITS = 2  # of a run
 CONFIRMING_RUNS = 2
 

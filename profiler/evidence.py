@@ -10,13 +10,15 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from .store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_DROP = 0.10  # of the frequency, from which on a board counts as throttled
 STATES = ("frequency", "temperature", "load")  # in hertz, degrees Celsius, runnable processes
@@ -89,6 +91,8 @@ def samples_frame(store: Store) -> pd.DataFrame:
     Times are in seconds; `at` is the board's clock when the visit began; `warmup` is `no`,
     `warm-up` or `probe`.
     """
+    import pandas as pd
+
     enclosing = _Enclosing(readings(store))
     started = {number: begun for number, _, begun in store.sessions()}
     names = ["key", "role", "run", "round", "number", "warmup", "session", "at", "repeats",

@@ -56,8 +56,8 @@ class OperatorTimes:
     def alone(self, layer: Layer) -> Alone:
         """The time of one operator.
 
-        Raises `MissingEntry` where neither it nor operators on both sides of it were measured:
-        nothing is extrapolated.
+        Raises `MissingEntry` where neither it nor, of its family, operators with fewer and with
+        more channels (input and output each) were measured: nothing is extrapolated.
         """
         found = self._known.get(layer.signature)
         if found is None:
