@@ -79,10 +79,21 @@ def mutate_value(value: Any, rng: random.Random) -> Any:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, dict | list):
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from _places(value[key])
+    """Each holder and key in a value, however deep, those of a value behind its own."""
+    inside = [_own_places(value)]
+    while inside:
+        for holder, key in inside[-1]:
+            yield holder, key
+            inside.append(_own_places(holder[key]))
+            break
+        else:
+            inside.pop()
+
+
+def _own_places(value: Any) -> Iterator[tuple[Any, Any]]:
+    keys = list(value) if isinstance(value, dict) else []
+    keys += range(len(value)) if isinstance(value, list) else []
+    return ((value, key) for key in keys)
 
 
 def mutate_json(text: bytes, rng: random.Random) -> bytes:
