@@ -65,11 +65,11 @@ bench:
 	  PART=
 
 # The environment that the tests made, where they made one and no other is given.
-HAS_TFLITE = $(or $(BOARDFIT_TFLITE_PYTHON),$(if $(wildcard $(VENV)/.tflite),$(abspath $(TFLITE))))
+TFLITE_PYTHON = $(or $(BOARDFIT_TFLITE_PYTHON),$(if $(wildcard $(VENV)/.tflite),$(abspath $(TFLITE))))
 
 ## make bench-table    how right a lookup table of this machine is (PART=int8: one part alone)
 bench-table: $(VENV)/.dev
-	BOARDFIT_TFLITE_PYTHON=$(HAS_TFLITE) $(BIN)/python benchmarks/bench_table.py $(PART)
+	BOARDFIT_TFLITE_PYTHON=$(TFLITE_PYTHON) $(BIN)/python benchmarks/bench_table.py $(PART)
 
 ## make bench-table-later   whether its tables still hold once they are an hour old (waits for that)
 bench-table-later: $(VENV)/.dev
