@@ -1,6 +1,8 @@
 """Whether measurements and tables can be relied on: each part is a script of its own beside this.
 
 python benchmarks/bench_measure.py [PART ...]     (all without a name)
+
+Ends with exit code 1 where a part missed a bar.
 """
 
 import subprocess

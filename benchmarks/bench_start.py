@@ -5,7 +5,10 @@ import subprocess
 import sys
 import time
 
+from bars import bar
+
 ROUNDS = 30
+MOST = 2.0  # times as long as the bare program
 BARE = "import typer\napp = typer.Typer()\n@app.command()\ndef main():\n    pass\napp()\n"
 PROGRAMS = {
     "boardfit --help": [sys.executable, "-m", "boardfit", "--help"],
@@ -13,7 +16,7 @@ PROGRAMS = {
 }
 
 
-def main() -> None:
+def main() -> int:
     seconds: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(ROUNDS):
         for name, argv in PROGRAMS.items():
@@ -26,8 +29,8 @@ def main() -> None:
             f"{name}: median {statistics.median(values) * 1e3:.0f} ms, smallest "
             f"{min(values) * 1e3:.0f} ms ({ROUNDS} starts)"
         )
-    print(f"ratio of the medians: {ours / bare:.2f} (bar: 2)")
+    return int(not bar("ratio of the medians", ours / bare, MOST, least=False, form=".2f"))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from os import kill
 from pathlib import Path
 
+from bars import bar
+
 from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
@@ -43,16 +45,20 @@ except BoardfitError as error:
 """
 
 
-def main() -> None:
+Rows = dict[object, object]
+
+
+def main() -> int:
     rng = random.Random(0)
     counts: Counter[str] = Counter()
+    harm: Counter[str] = Counter({"lost": 0, "changed": 0, "doubled": 0})
     rows_checked = tables = valid = 0
     with tempfile.TemporaryDirectory() as folder:
         whole = attempt(Path(folder) / "undisturbed", None, "host").seconds
         print(f"an undisturbed build takes {whole:.1f} s", flush=True)
         while sum(counts.values()) < KILLS:
             path = Path(folder) / f"table-{tables}"
-            before: dict[object, object] = {}
+            before: Rows = {}
             finished = False
             while not finished:
                 target = rng.choice(["host", "worker"])
@@ -61,19 +67,20 @@ def main() -> None:
                 finished = end.finished
                 if end.killed:
                     counts[f"{target}, {end.phase}"] += 1
-                before, checked = grown(before, path)
-                rows_checked += checked
+                rows_checked += len(before)
+                before = grown(before, path, harm)
             tables += 1
             validation = LookupTable.open(path).validation
-            assert validation is not None
-            valid += validation.passes
+            valid += validation is not None and validation.passes
     for name, count in sorted(counts.items()):
         print(f"killed the {name}: {count}")
     print(
         f"{sum(counts.values())} kills in builds of {tables} tables, {rows_checked} times a "
-        f"committed row was looked for again: 0 lost, 0 changed, 0 doubled; validation of the "
-        f"finished tables passes: {valid} of {tables}"
+        "committed row was looked for again"
     )
+    met = [bar(f"rows {name}", n, 0, least=False, form="d") for name, n in harm.items()]
+    met.append(bar("tables whose validation passes", valid, tables, least=True, form="d"))
+    return int(not all(met))
 
 
 def moment_of(rng: random.Random, whole: float) -> float:
@@ -98,11 +105,12 @@ def attempt(path: Path, moment: float | None, target: str) -> End:
     """Run the command and kill `target` after `moment` seconds."""
     argv = [sys.executable, "-c", HOST, str(path)]
     host = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert host.stdout is not None
-    assert host.stdout.readline() == "ready\n"
-    begin = time.monotonic()
     killed, how_far = False, ""
     try:
+        # Not an assertion, which would not read where Python leaves assertions out.
+        if host.stdout is None or host.stdout.readline() != "ready\n":
+            raise RuntimeError(f"a build did not begin: {host.communicate(timeout=LONGEST)[1]}")
+        begin = time.monotonic()
         with suppress(subprocess.TimeoutExpired):
             host.wait(LONGEST if moment is None else moment)
         if moment is not None and host.poll() is None:
@@ -120,8 +128,8 @@ def attempt(path: Path, moment: float | None, target: str) -> End:
     finally:
         host.kill()
         host.wait()
-    assert killed or host.returncode == 0, f"a build ended by itself: {words}"
-    assert "Traceback" not in words, words
+    if "Traceback" in words or (not killed and host.returncode != 0):
+        raise RuntimeError(f"a build ended by itself, and otherwise than with a result: {words}")
     return End(time.monotonic() - begin, host.returncode == 0, killed, how_far)
 
 
@@ -140,22 +148,25 @@ def phase(path: Path) -> str:
         return f"run {int(rows.run.max()) + 1}"
 
 
-def grown(before: dict[object, object], path: Path) -> tuple[dict[object, object], int]:
-    """Check that all rows seen before are there, once and with equal values; the rows now."""
+def grown(before: Rows, path: Path, harm: Counter[str]) -> Rows:
+    """The rows of now; counts those seen before that are not there, once and with equal values."""
     if not path.exists():
-        assert not before
-        return {}, 0
+        harm["lost"] += len(before)
+        return {}
     with Store.open(path) as store:
         rows = store.samples()
-    now: dict[object, object] = {(row[0], *row[2:5]): row[5:] for row in rows}
-    assert len(now) == len(rows), "a row is there twice"
+    now: Rows = {(row[0], *row[2:5]): row[5:] for row in rows}
+    harm["doubled"] += len(rows) - len(now)
     for key, value in before.items():
-        assert now.get(key) == value, f"the row {key} was lost or changed"
-    return now, len(before)
+        if key not in now:
+            harm["lost"] += 1
+        elif now[key] != value:
+            harm["changed"] += 1
+    return now
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except BoardfitError as error:
         sys.exit(str(error))

@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from bars import bar
+
 sys.path.append(str(Path(__file__).parents[1]))
 
 from tests.hostile_input import SUBJECTS, Tally, Watch, prepare, try_cases
@@ -27,7 +29,8 @@ Result = tuple[str, int, Tally, list[str], int]
 
 
 def main() -> int:
-    assert CASES.keys() == SUBJECTS.keys()
+    if CASES.keys() != SUBJECTS.keys():
+        raise RuntimeError(f"cases of {sorted(CASES)}, but there are {sorted(SUBJECTS)}")
     begin = time.monotonic()
     jobs = [
         (subject, range(first, min(first + CHUNK, count)))
@@ -52,10 +55,10 @@ def main() -> int:
     for words in wrong[:20]:
         print(f"WRONG {words}")
     print(
-        f"{sum(CASES.values())} cases in {time.monotonic() - begin:.0f} s, {len(wrong)} wrong "
-        f"(bar: 0); at most {memory / 2**20:.0f} MiB a process"
+        f"{sum(CASES.values())} cases in {time.monotonic() - begin:.0f} s; at most "
+        f"{memory / 2**20:.0f} MiB a process"
     )
-    return int(bool(wrong))
+    return int(not bar("wrong", len(wrong), 0, least=False, form="d"))
 
 
 def _chunk(job: tuple[str, range]) -> Result:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from bars import bar
 from numpy.typing import NDArray
 
 from boardfit.devices.base import Device
@@ -42,6 +43,9 @@ RANDOM, LONG = 30, 30
 LONG_MACS = 5_000_000
 SESSIONS = 3
 INFERENCES = (10, 100, 1000)
+AIM = 50  # times as fast as the peer at equal precision; an aim, not a bar
+INSIDE = 0.80  # of the default schedule's time that is in inferences at least
+COST = 2.0  # times as far as one batch from itself that batches may be
 SCHEDULES = {
     "default": Schedule(),
     # Still more precise than the peer, and so the one to compare with.
@@ -50,18 +54,21 @@ SCHEDULES = {
 Values = NDArray[np.float64]
 
 
-def main() -> None:
+def main() -> int:
     plan = plan_table(open_space(SPACE, input_size=160), calibration=5, validation=5)
     order = np.random.default_rng(1).permutation(len(plan.layers))
     layers = [plan.layers[i] for i in order]
     device = connect("local")
     with tempfile.TemporaryDirectory() as folder:
-        compare(device, layers[:OURS], Path(folder))
-        compare_batches(device, layers[:BATCHED], Path(folder))
+        met = [
+            compare(device, layers[:OURS], Path(folder)),
+            compare_batches(device, layers[:BATCHED], Path(folder)),
+        ]
+    return int(not all(met))
 
 
-def compare(device: Device, layers: Sequence[Layer], folder: Path) -> None:
-    """Entries a second of both, and how well their sessions agree."""
+def compare(device: Device, layers: Sequence[Layer], folder: Path) -> bool:
+    """Entries a second of both, and how well their sessions agree; whether the bar is met."""
     long = [number for number, layer in enumerate(layers) if layer.macs >= LONG_MACS][:LONG]
     chosen = [*range(RANDOM), *long]
     peer = Peer(device, [layers[number] for number in chosen], folder)
@@ -89,9 +96,10 @@ def compare(device: Device, layers: Sequence[Layer], folder: Path) -> None:
     words = f"at equal precision ({name})" if equal else "still less precise"
     print(
         f"ratio of the brief schedule to the peer with {count} inferences, {words}: "
-        f"{brief.rate / peer.rate(count):.1f} (aim 50); to the peer with {INFERENCES[0]}, its "
+        f"{brief.rate / peer.rate(count):.1f} (aim {AIM}); to the peer with {INFERENCES[0]}, its "
         f"smallest setting here: {brief.rate / peer.rate(INFERENCES[0]):.1f}"
     )
+    return bar("share inside, default schedule", ours["default"].share_inside, INSIDE, least=True)
 
 
 class Ours:
@@ -126,6 +134,11 @@ class Ours:
         """Entries a second."""
         return len(self._layers) / self._seconds
 
+    @property
+    def share_inside(self) -> float:
+        """The share of the whole time, starting workers and building models too, in inferences."""
+        return self._inside / self._seconds
+
     def show(self, long: Sequence[int]) -> None:
         """Print what it took and how well its sessions agree."""
         with store_of(self._layers, self._path) as store:
@@ -133,7 +146,7 @@ class Ours:
         print(
             f"ours, {self._name} schedule: {len(self._layers)} operators of {SPACE}, {SESSIONS} "
             f"sessions of at least {self._schedule.minimum_rounds} rounds: {self._seconds:.1f} s, "
-            f"{self.rate:.1f} entries/s; {self._inside / self._seconds:.0%} of the whole time "
+            f"{self.rate:.1f} entries/s; {self.share_inside:.0%} of the whole time "
             f"inside of inferences; an entry's visits of a session are spread over "
             f"{np.median(spans):.1f} s (median); between sessions {spread(self.values):.2%}, of "
             f"{len(long)} long operators {spread(self.values[long]):.2%}"
@@ -186,12 +199,14 @@ def spread(values: Values) -> float:
     return float(np.mean([np.abs(values[:, i] / values[:, j] - 1) for i, j in pairs]))
 
 
-def compare_batches(device: Device, layers: Sequence[Layer], folder: Path) -> None:
-    """The same entries in one batch, again in one batch, and in batches of a fifth."""
+def compare_batches(device: Device, layers: Sequence[Layer], folder: Path) -> bool:
+    """The same entries in one batch, again in one batch, and in batches of a fifth; whether the
+    batches cost no accuracy."""
     entries = entries_of(layers)
     whole = sum(source.memory for source in sources(entries).values())
     cap = whole // 5
-    found = []
+    found: list[Values] = []
+    means: list[float] = []  # relative differences against the first: of the control, the batches
     for name, limit in (("one batch", whole), ("one batch again", whole), ("five batches", cap)):
         with store_of(layers, folder / name) as store:
             summary = campaign(store, device, layers, Schedule(), cap=limit)
@@ -205,10 +220,14 @@ def compare_batches(device: Device, layers: Sequence[Layer], folder: Path) -> No
         )
         if len(found) > 1:
             apart = np.abs(found[-1] / found[0] - 1)
+            means.append(float(apart.mean()))
             print(
                 f"  against the first: mean {apart.mean():.2%}, 95 % within "
                 f"{np.quantile(apart, 0.95):.2%}"
             )
+    control, batches = means
+    name = "batches against one batch, mean difference"
+    return bar(name, batches, COST * control, least=False, form=".3%")
 
 
 def campaign(
@@ -240,4 +259,4 @@ def spans_of(store: Store, run: int) -> Values:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from bars import bar
 from table_line import built
 
 from boardfit.profiler.connect import connect
@@ -16,10 +17,12 @@ from boardfit.search.tabulate import plan_table
 COUNT = 200_000
 COMPARED = 2_000
 REPEATS = 5
+RATE = 300_000  # architectures a second at least
+APART = 1e-9  # the results of both ways at most, relative
 
 
-def main(folder: Path) -> None:
-    """Print rates and their ratio, and how far the results are apart."""
+def main(folder: Path) -> bool:
+    """Print rates, their ratio and how far the results are apart; whether the bars are met."""
     space = open_space("mobilenetv3-large", input_size=160, kernels=[3, 5])
     path = folder / "large-35-700.boardfit"
     if not path.exists():
@@ -64,12 +67,15 @@ def main(folder: Path) -> None:
         "dictionary, keys built": rate(built_keys, 200),
     }
     for name, value in rates.items():
-        print(f"{name}: {value:,.0f} architectures a second ({rates['compiled'] / value:,.1f} "
-              "times slower than compiled)" if name != "compiled" else
-              f"{name}: {value:,.0f} architectures a second "
-              f"({len(space.stages)} stages, one core, bar 300,000)")  # fmt: skip
-    difference = np.abs(metric(rows) / np.array(prepared()) - 1).max()
-    print(f"largest relative difference of the results: {difference:.1e} (bar 1e-9)")
+        slower = f"{rates['compiled'] / value:,.1f} times slower than compiled"
+        words = f"{len(space.stages)} stages, one core" if name == "compiled" else slower
+        print(f"{name}: {value:,.0f} architectures a second ({words})")
+    difference = float(np.abs(metric(rows) / np.array(prepared()) - 1).max())
+    met = [
+        bar("compiled, architectures a second", rates["compiled"], RATE, least=True, form=",.0f"),
+        bar("largest relative difference", difference, APART, least=False, form=".1e"),
+    ]
+    return all(met)
 
 
 def rate(job: Callable[[], object], count: int) -> float:

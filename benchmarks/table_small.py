@@ -14,8 +14,9 @@ from boardfit.search.tabulate import plan_table
 SPACE = "mobilenetv3-32"
 
 
-def main(folder: Path) -> None:
-    """Print the table's error with all operators measured, and with parts of what it knows."""
+def main(folder: Path) -> bool:
+    """Print the table's error with all operators measured, and with parts of what it knows; no
+    bar is set."""
     device = connect("local")
     space = open_space(SPACE)
     for operators in (None, 300):
@@ -26,6 +27,7 @@ def main(folder: Path) -> None:
     for count in (5, 10, 20):
         line(f"calibrated with {count} networks", refitted(table, count))
     line("raw sums of operators", refitted(table, 0))
+    return True
 
 
 def refitted(table: LookupTable, count: int) -> Validation:
@@ -37,7 +39,7 @@ def refitted(table: LookupTable, count: int) -> Validation:
         np.array([representative(runs) for _, runs in chosen]),
         {x.signature: table.alone(x).seconds for network, _ in chosen for x in network.layers},
     )
-    predicted = [predict(network, table.alone, calibration) for network, _ in held_out]
+    predicted = [predict(network.layers, table.alone, calibration) for network, _ in held_out]
     runs = np.array([values for _, values in held_out])
     return Validation(
         np.array([p.seconds for p in predicted]),
