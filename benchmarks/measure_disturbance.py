@@ -33,7 +33,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.entry_verdict import entry_verdicts
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Entry, Store
-from boardfit.profiler.table import of_runs, smallest_of_runs
+from boardfit.profiler.table_values import smallest_of_runs
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 
@@ -115,7 +115,7 @@ class Measured:
 
     def __init__(self, path: Path, runs: int) -> None:
         with Store.open(path) as store:
-            self.visits = of_runs(store.visits(), runs)
+            self.visits = store.visits().before(runs)
         values = smallest_of_runs(self.visits)
         verdicts = entry_verdicts(self.visits.entry, self.visits.run, self.visits.seconds)
         self.seconds = np.array([run.min() for run in values.values()])

@@ -13,7 +13,8 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.plan import operator_entry
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
-from boardfit.profiler.table import LookupTable, run_values
+from boardfit.profiler.table import LookupTable
+from boardfit.profiler.table_values import run_values
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 

@@ -7,7 +7,8 @@ from table_line import built, line
 
 from boardfit.profiler.calibration import Calibration, Validation, fit, predict
 from boardfit.profiler.connect import connect
-from boardfit.profiler.table import LookupTable, representative
+from boardfit.profiler.table import LookupTable
+from boardfit.profiler.table_values import representative
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.tabulate import plan_table
 
