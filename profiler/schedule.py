@@ -37,7 +37,7 @@ class Schedule:
     maximum_rounds: int = 16
     precision: float = 0.02
     warmup: int = 1
-    samples: int = 6
+    samples: int = 8
     sample_seconds: float = 50e-6
     warmup_seconds: float = 1.0
     warmup_visits: int = 20
@@ -104,17 +104,29 @@ def next_round(
     that met the board in a slow state. Round `PROBE_ROUND` is
     the first: it visits everything once to find the repeats. None when all entries are settled.
     """
+    wanted = {
+        entry: _wanted_round(seen.get(entry, {}), schedule, slow.get(entry, frozenset()))
+        for entry in entries
+    }
+    number = min((number for number in wanted.values() if number is not None), default=None)
+    if number is None:
+        return None
+    return number, [entry for entry in entries if wanted[entry] == number]
+
+
+def _wanted_round(rounds: Mapping[int, float], schedule: Schedule, slow: Set[int]) -> int | None:
+    """The first round that one entry still needs; None where it is settled."""
+    earlier = None
     for number in range(PROBE_ROUND, schedule.maximum_rounds):
-        todo = []
-        for entry in entries:
-            rounds = seen.get(entry, {})
-            if number not in rounds:
-                earlier = {r: s for r, s in rounds.items() if PROBE_ROUND < r < number}
-                disturbed = len(earlier.keys() & slow.get(entry, frozenset()))
-                if not settled([*earlier.values()], schedule, disturbed):
-                    todo.append(entry)
-        if todo:
-            return number, todo
+        if number in rounds:
+            continue
+        before = [r for r in rounds if PROBE_ROUND < r < number]
+        if before == earlier:  # nothing came since the last gap: settled as it was there
+            continue
+        earlier = before
+        visits = [rounds[r] for r in before]
+        if not settled(visits, schedule, sum(r in slow for r in before)):
+            return number
     return None
 
 
