@@ -97,8 +97,7 @@ def tell(rows: Sequence[Mapping[str, Any]], words: Iterable[str], *, as_json: bo
 def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Print rows as a table, or as JSON (a list of objects, null for what is not known)."""
     if as_json:
-        known = [{name: _known(value) for name, value in row.items()} for row in rows]
-        print(json.dumps(known, indent=1, default=str))
+        print(json.dumps(_known(list(rows)), indent=1, default=str, allow_nan=False))
         return
     if not rows:
         return
@@ -118,8 +117,12 @@ def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
 
 
 def _known(value: Any) -> Any:
-    """The value, or None for a number that is not known, which JSON cannot say otherwise."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """The value, however deep, with None for a number that is not known: JSON has no other word."""
+    if isinstance(value, dict):
+        return {name: _known(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:

@@ -130,8 +130,7 @@ def extend_table(
             f"{path} holds blocks of layers that were measured together, and single operators "
             "cannot be added to them; build a table with `boardfit profile --space NAME`"
         )
-    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
-        require_conditions(table.conditions, device, session, table.dtype)
+    check_conditions(table, device)
     first = missing if len(missing) <= operators else ends(missing)
     count = table.runs + 1
     with Store.open(path, write=True) as store:
@@ -163,6 +162,12 @@ def extend_table(
         judged = judge(store, runs=count)
         _finish(store, device, judged, summary, count, threads=table.threads, runtime=table.runtime)
     return LookupTable.open(path)
+
+
+def check_conditions(table: LookupTable, device: Device) -> None:
+    """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
+    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
+        require_conditions(table.conditions, device, session, table.dtype)
 
 
 def _finish(

@@ -18,14 +18,13 @@ import numpy as np
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
 from .build import begin_or_continue, measurement, sources
-from .campaign import require_conditions, run_campaign
+from .campaign import run_campaign
 from .description import describe_network, network_key
 from .layers import Network
 from .measurement import Measurement
 from .model_format import format_of_runtime
 from .one_run import Source
 from .progress import Report, silent
-from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
 from .table import Estimate, LookupTable
@@ -51,12 +50,6 @@ class TiedMeasurement:
     def error(self) -> float:
         """Predicted relative to measured, minus one."""
         return self.predicted.seconds / self.seconds - 1
-
-
-def check_conditions(table: LookupTable, device: Device) -> None:
-    """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
-        require_conditions(table.conditions, device, session, table.dtype)
 
 
 def measure_tied(

@@ -22,12 +22,13 @@ import torch
 from ..devices.base import Device
 from ..devices.errors import InputError
 from ..devices.files import exclusive
+from ..profiler.build import check_conditions
 from ..profiler.description import network_key
 from ..profiler.layers import Network
 from ..profiler.measurement import seconds_text
 from ..profiler.progress import Progress, Report, silent
 from ..profiler.table import LookupTable
-from ..profiler.tie import TiedMeasurement, check_conditions, measure_tied
+from ..profiler.tie import TiedMeasurement, measure_tied
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
 from .data import Dataset, Images, normalise
 from .evaluation import Evaluate, Evaluator, History, Trial, best_trial
