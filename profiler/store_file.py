@@ -82,8 +82,13 @@ def reach(path: Path, write: bool) -> sqlite3.Connection:
         try:
             return connect("mode=ro")
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or path.with_name(path.name + "-wal").exists():
+            if "locked" in str(error):
                 raise
+            if path.with_name(path.name + "-wal").exists():
+                raise TableFileError(
+                    f"the newest part of {path} lies beside it in {path.name}-wal, and cannot be "
+                    "read in a folder that you may not write; copy the folder and open the copy"
+                ) from error
             # In a folder that we may not write, SQLite cannot make its side files; where there is
             # none that would have to be read as well, the file can be read as it is.
             return connect("mode=ro&immutable=1")

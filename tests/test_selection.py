@@ -9,9 +9,11 @@ import pytest
 
 from boardfit.devices.errors import ConditionsChanged, WorkerError
 from boardfit.devices.fake import Faults
-from boardfit.profiler.build import build_table, extend_table
+from boardfit.profiler.build import begin_or_continue, build_table, extend_table, sources
+from boardfit.profiler.campaign import run_campaign
 from boardfit.profiler.families import by_family, channels
 from boardfit.profiler.forecast import forecast
+from boardfit.profiler.growth import next_operators
 from boardfit.profiler.layers import Layer
 from boardfit.profiler.merge_tables import merge_tables
 from boardfit.profiler.network_builder import NetworkBuilder
@@ -89,6 +91,18 @@ def test_batches_end_where_more_changes_nothing(tmp_path: Path) -> None:
     table = build_table(tmp_path / "t", board(), plan, QUICK)
     assert len(plan.sizes) == BATCHES + 1
     assert len(table.operators) == plan.sizes[1]
+
+
+def test_a_batch_that_came_out_small_does_not_end_the_choice(tmp_path: Path) -> None:
+    plan = plan_table(open_space("mobilenetv3-32"), calibration=5, validation=5, operators=280)
+    with begin_or_continue(tmp_path / "t", plan.entries(), {"kind": "table"}) as store:
+        once = replace(QUICK, runs=1)
+        run_campaign(store, board(noise=0.2), sources(plan.entries()), once)
+        first, second, third = plan.sizes[:3]
+        store.add(next_operators(store, plan, first)[:-3])
+        run_campaign(store, board(noise=0.2), sources(store.entries().values()), once)
+        assert next_operators(store, plan, first) == []  # it was asked for already
+        assert len(next_operators(store, plan, second)) == third - (second - 3)
 
 
 def test_an_interrupted_choice_goes_on_the_same_way(tmp_path: Path) -> None:

@@ -195,6 +195,29 @@ def test_what_the_preferred_provider_does_not_run_is_listed() -> None:
     assert [kind for _, kind in outside].count("Conv") == 2
 
 
+def branching() -> bytes:
+    """A model with an If, whose branches' operators the profile counts apart."""
+    x, y, one = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y", "z"))
+    branches = {
+        name: helper.make_graph([helper.make_node(kind, ["x", "x"], ["z"])], name, [], [one])
+        for name, kind in (("then_branch", "Add"), ("else_branch", "Mul"))
+    }
+    nodes = [
+        helper.make_node("Greater", ["x", "half"], ["large"]),
+        helper.make_node("If", ["large"], ["y"], **branches),
+    ]
+    half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+    graph = helper.make_graph(nodes, "g", [x], [y], [half])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found: bytes = model.SerializeToString()
+    return found
+
+
+@azure
+def test_of_a_model_with_branches_the_placement_is_not_known() -> None:
+    assert OnnxRuntime("onnxruntime:azure,cpu").load(branching(), 1).placement() is None
+
+
 @pytest.mark.parametrize("others", [[], [CPU]])
 def test_a_provider_that_does_not_start_is_noticed(others: list[str]) -> None:
     """ONNX Runtime leaves it out with no more than a warning."""
