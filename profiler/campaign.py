@@ -65,7 +65,8 @@ class Summary:
                 "what was measured then was measured again"
             )
         if self.restarts:
-            found.append(f"{len(self.restarts)} workers were lost and started again")
+            lost = len(self.restarts)
+            found.append(f"{lost} worker{'s were' if lost > 1 else ' was'} lost and replaced")
         return "; ".join(found)
 
 

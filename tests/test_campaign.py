@@ -131,7 +131,7 @@ def test_a_lost_worker_is_replaced_and_costs_no_value(fault: str, line: int) -> 
         summary = measure(store, device, report=told.append)
         assert values(store) == values(whole)
         assert len(summary.restarts) == 1
-        assert "1 workers were lost" in summary.words
+        assert "1 worker was lost and replaced" in summary.words
         assert [row["lost"] for row in store.evidence() if "lost" in row] == [*summary.restarts]
         assert any("another one goes on" in progress.detail for progress in told)
 

@@ -126,6 +126,9 @@ def test_of_a_family_of_thousands_enough_are_looked_at() -> None:
     assert not model.covers([(8, 520), (520, 8), (8, 7)]).any()
     middle, _ = model.predict(places)
     assert float(np.abs(middle - logs).mean()) < 0.03
+    # The ends are among them, so that nothing between is an extrapolation.
+    _, at_ends = model.predict([(8, 8), (8, 512), (512, 8)])
+    assert at_ends.max() < 0.005
     again = Interpolator(places, logs, noise=noise(len(places)), scales=model.scales)
     assert (again.predict(places)[0] == middle).all()
 

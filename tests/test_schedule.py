@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from boardfit.profiler.schedule import (
@@ -108,6 +108,32 @@ def test_entries_that_are_settled_are_left_out() -> None:
     assert next_round([7, 8], seen, schedule) == (2, [8])
     assert next_round([7], seen, schedule) is None
     assert next_round([7, 8, 9], seen, schedule) == (PROBE_ROUND, [9])
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([None, 1.0, 1.3]), min_size=6, max_size=6), max_size=3),
+    st.sets(st.integers(0, 6)),
+    schedules,
+)
+@example([[1.3, 1.3, None, 1.0, None, None]], set(), Schedule(minimum_rounds=2, maximum_rounds=6))
+def test_the_next_round_is_the_first_that_any_entry_needs(
+    visited: list[list[float | None]], slow: set[int], schedule: Schedule
+) -> None:
+    """Whatever was visited, also with gaps, as a lost worker leaves them."""
+    seen = {
+        entry: {PROBE_ROUND: 1.0} | {n: s for n, s in enumerate(rounds) if s is not None}
+        for entry, rounds in enumerate(visited)
+    }
+
+    def needs(entry: int, number: int) -> bool:
+        before = {r: s for r, s in seen[entry].items() if PROBE_ROUND < r < number}
+        disturbed = len(before.keys() & slow)
+        return number not in seen[entry] and not settled([*before.values()], schedule, disturbed)
+
+    every = range(PROBE_ROUND, schedule.maximum_rounds)
+    rounds = [(number, [entry for entry in seen if needs(entry, number)]) for number in every]
+    expected = next(((number, todo) for number, todo in rounds if todo), None)
+    assert next_round(list(seen), seen, schedule, dict.fromkeys(seen, slow)) == expected
 
 
 @given(

@@ -228,6 +228,15 @@ def test_progress_only_grows_and_ends_at_its_total(tmp_path: Path) -> None:
     assert any(progress.detail == "loading models, 33 of 33" for progress in told)
 
 
+def test_a_table_tells_how_measuring_went(tmp_path: Path) -> None:
+    quiet = build_table(tmp_path / "quiet", board(), small_plan(), QUICK)
+    lost = board(faults=Faults(lose=frozenset({60})))
+    table = build_table(tmp_path / "lost", lost, small_plan(), QUICK)
+    assert "1 worker was lost and replaced" in table.campaign
+    assert any("1 worker was lost and replaced." in words for words in table_words(table))
+    assert not any("lost" in words for words in table_words(quiet))
+
+
 def test_the_budget_ends_a_build_after_the_minimum_of_rounds(tmp_path: Path) -> None:
     restless = replace(QUICK, precision=1e-6, maximum_rounds=8)
     build_table(tmp_path / "long", board(), small_plan(), restless)

@@ -10,7 +10,9 @@ import pytest
 
 from boardfit.devices.errors import InputError
 from boardfit.profiler.build import build_table
+from boardfit.profiler.families import channels
 from boardfit.profiler.layers import Layer
+from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import FEWEST_OPERATORS, plan_transfer
 from boardfit.profiler.pricing import Alone
 from boardfit.profiler.selection import Usage
@@ -73,6 +75,17 @@ def test_the_choice_begins_with_what_networks_depend_on_and_repeats_nothing() ->
     assert len({layer.signature for layer in chosen}) == 10
     assert {layer.op for layer in chosen} == {"conv_2d", "depthwise_conv_2d"}
     assert chosen[0].macs > np.median([layer.macs for layer in CONVOLUTIONS])
+
+
+def test_of_a_donor_of_thousands_the_weightiest_are_candidates() -> None:
+    widths = range(8, 392, 8)
+    many = [Layer("conv_2d", ((4, 4, a),), (4, 4, b)) for a in widths for b in widths]
+    assert len(many) > 2_000
+    builder = NetworkBuilder(many[-1].inputs[0])
+    builder.conv_2d(0, many[-1].output[-1])
+    usage = Usage.of([builder.build()])
+    (first,) = choose_measurements(donor(many), usage, 1)
+    assert min(channels(first)) > 256  # alike, and not one of the small ones
 
 
 def test_a_donor_survives_its_description() -> None:
