@@ -4,8 +4,8 @@ Operators and whole networks of `mobilenetv3-32` are measured quiet, disturbed, 
 by run in turn, so that all three meet the same states of the machine. Disturbed: for a second of
 every three another program computes on the worker's core, and the worker is stopped and continued
 at random. An entry is silently wrong where its disturbed value is more than 5 % above both quiet
-ones and its verdict is steady. The bar is none. Where no worker was stopped, or the other program did
-not compute, the benchmark fails: it would show nothing.
+ones and its verdict is steady. The bar is none. Where no worker was stopped, or the other program
+did not compute, the benchmark fails: it would show nothing.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def compete(
         over.wait(before)
         program = subprocess.Popen([*pin, sys.executable, "-c", BUSY_LOOP.format(BUSY)])
         over.wait(PERIOD - before)
-        program.kill()
+        os.kill(program.pid, signal.SIGKILL)  # Popen.kill would wait for it, and forget its usage
         _, program.returncode, usage = os.wait4(program.pid, 0)
         computed.append(usage.ru_utime)
 
