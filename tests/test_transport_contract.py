@@ -1,17 +1,15 @@
-"""What every transport promises, over all of them: the machine at hand and the fake board."""
+"""What every transport promises, over all of them (see `transport_boards.py`)."""
 
 from __future__ import annotations
 
 import json
 import random
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from boardfit.devices.base import LINE_LIMIT, Completed, Transport
+from boardfit.devices.base import LINE_LIMIT, Completed
 from boardfit.devices.errors import (
     CommandFailed,
     DeviceError,
@@ -20,8 +18,8 @@ from boardfit.devices.errors import (
     InputError,
     StorageError,
 )
-from boardfit.devices.fake import FakeTransport, Program, ProgramExit
-from boardfit.devices.local import LocalTransport
+
+from .transport_boards import BOARDS, Board
 
 HOSTILE = [
     "with space",
@@ -41,120 +39,12 @@ HOSTILE = [
     "n" * 255,
 ]
 
-# Each program twice: as a script for a real process, as a `Program` for the fake board.
-SCRIPTS: Mapping[str, str] = {
-    "echo": """
-        import sys
-        for line in sys.stdin.buffer:
-            sys.stdout.buffer.write(line)
-            sys.stdout.buffer.flush()
-    """,
-    "greeter": """
-        import sys
-        print("hello", flush=True)
-        for line in sys.stdin:
-            for number in range(int(line)):
-                print(number, flush=True)
-    """,
-    "mortal": """
-        import sys
-        for line in sys.stdin:
-            print("farewell", flush=True)
-            sys.stderr.write("out of luck")
-            sys.exit(3)
-    """,
-    "endless": """
-        import sys
-        sys.stdin.readline()
-        while True:
-            sys.stdout.write("x" * 1000000)
-    """,
-}
 
-
-class Echo:
-    def start(self) -> Iterator[bytes]:
-        yield from ()
-
-    def handle(self, line: bytes) -> Iterator[bytes]:
-        yield line
-
-
-class Greeter(Echo):
-    def start(self) -> Iterator[bytes]:
-        yield b"hello"
-
-    def handle(self, line: bytes) -> Iterator[bytes]:
-        for number in range(int(line)):
-            yield b"%d" % number
-
-
-class Mortal(Echo):
-    def handle(self, line: bytes) -> Iterator[bytes]:
-        yield b"farewell"
-        raise ProgramExit(3, "out of luck")
-
-
-class Endless(Echo):
-    def handle(self, line: bytes) -> Iterator[bytes]:
-        yield bytes(LINE_LIMIT + 1)
-
-
-PROGRAMS: Mapping[str, Callable[[], Program]] = {
-    "echo": Echo,
-    "greeter": Greeter,
-    "mortal": Mortal,
-    "endless": Endless,
-}
-
-
-@dataclass(frozen=True)
-class Board:
-    """A transport under test, a folder of its own on the board, and how programs are called."""
-
-    transport: Transport
-    root: PurePosixPath
-    call: Callable[[str], list[str]]
-
-
-def python(script: str) -> list[str]:
-    lines = script.splitlines()
-    indent = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
-    code = "\n".join(line[indent:] for line in lines)
-    return [sys.executable, "-I", "-S", "-c", code]
-
-
-def print_arguments(argv: tuple[str, ...]) -> Completed:
-    return Completed(argv, 0, json.dumps(argv[1:]).encode(), b"")
-
-
-def two_streams(argv: tuple[str, ...]) -> Completed:
-    return Completed(argv, 7, b"out\0\xff\n", b"err\n")
-
-
-@pytest.fixture(params=["local", "fake"])
+@pytest.fixture(params=BOARDS)
 def board(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Board]:
-    transport: Transport
-    if request.param == "local":
-        transport = LocalTransport()
-        scripts = {
-            **SCRIPTS,
-            "arguments": "import json, sys; print(json.dumps(sys.argv[1:]))",
-            "streams": r"""
-                import sys
-                sys.stdout.buffer.write(b"out\0\xff\n")
-                sys.stderr.buffer.write(b"err\n")
-                sys.exit(7)
-            """,
-        }
-        yield Board(
-            transport, PurePosixPath(tmp_path / "board"), lambda name: python(scripts[name])
-        )
-    else:
-        commands = {"arguments": print_arguments, "streams": two_streams}
-        transport = FakeTransport(commands=commands, programs=PROGRAMS)
-        yield Board(transport, PurePosixPath("/data/boardfit"), lambda name: [name])
-    transport.close()
+    with BOARDS[request.param](tmp_path) as found:
+        yield found
+        found.transport.close()
 
 
 def test_exit_codes_are_returned_and_not_raised(board: Board) -> None:

@@ -1,0 +1,48 @@
+"""Whatever an argument holds, a POSIX shell hands it on as it is."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boardfit.devices.remote_shell import (
+    checked_command_line,
+    command_line,
+    names_missing_program,
+)
+
+SHELLS = [shell for shell in ("sh", "dash", "bash", "mksh") if shutil.which(shell)]
+PRINT = [sys.executable, "-I", "-S", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
+NO_NUL = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+
+
+def given_to(shell: str, line: str) -> "subprocess.CompletedProcess[bytes]":
+    return subprocess.run([shell, "-c", line], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@given(st.lists(NO_NUL, max_size=4))
+def test_arguments_arrive_as_they_are(shell: str, arguments: list[str]) -> None:
+    for line in (command_line([*PRINT, *arguments]), checked_command_line([*PRINT, *arguments])):
+        assert json.loads(given_to(shell, line).stdout) == arguments
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["no such program", "$(true)", "-v", "--", "", "a;b", "/no/such"])
+def test_a_missing_program_is_told_from_one_that_ends_alike(shell: str, name: str) -> None:
+    missing = given_to(shell, checked_command_line([name, "argument"]))
+    assert names_missing_program(missing.returncode, missing.stderr)
+    there = given_to(shell, checked_command_line(["sh", "-c", "exit 127"]))
+    assert there.returncode == 127
+    assert not names_missing_program(there.returncode, there.stderr)
+
+
+def test_what_no_shell_can_be_given_is_refused() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        command_line(["echo", "a\0b"])
+    with pytest.raises(ValueError, match="at least a name"):
+        checked_command_line([])
