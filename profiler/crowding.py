@@ -43,7 +43,9 @@ class Crowding:
 
     def __call__(self, weights: float, moved: float) -> float:
         """Seconds that one network loses; less than 0 where it gains."""
-        return float(self.of_many(np.array([weights]), np.array([moved]))[0])
+        beyond = zip(CACHES, self.per_byte_beyond, strict=True)
+        lost: float = sum(price * (moved - size) for size, price in beyond if moved > size)
+        return self.per_product * weights * moved + lost
 
     def of_many(
         self, weights: NDArray[np.float64], moved: NDArray[np.float64]

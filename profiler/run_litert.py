@@ -304,7 +304,8 @@ class WorkerSession:
 
     def conditions(self) -> dict[str, float]:
         """The board's state just now: frequency in Hz, temperature in degrees Celsius, load; `at`
-        is the board's monotonic clock."""
+        is the board's monotonic clock, `waited` the seconds in which the worker had nothing to
+        do."""
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")
