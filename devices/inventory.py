@@ -1,11 +1,23 @@
 """Which boards there are: `boards.toml`, read strictly, and the choice of one of them.
 
     [boards.pi5]
-    transport = "local"          # or "fake"
-    python = "/usr/bin/python3"  # optional: the interpreter that runs the worker
-    workspace = "~/boardfit"     # optional: the folder that boardfit may fill
-    core = 3                     # optional: the core that the worker is pinned to
-    tags = ["arm", "lab"]        # optional: `tag:lab` chooses the board
+    transport = "ssh"            # or "adb", "local", "fake"
+    host = "pi5.local"           # ssh: an address, or an alias of ~/.ssh/config
+    user = "pi"                  # all that follows is optional
+    port = 22
+    identity_file = "~/.ssh/id_ed25519"
+    serial = "0A1B2C3D"          # adb: as `adb devices` names it
+    server = "127.0.0.1:5037"    # adb: the server that holds the phone
+    benchmark_model = "~/tools/benchmark_model"  # the host's copy, for boards without Python
+    python = "/usr/bin/python3"  # the interpreter that runs the worker
+    workspace = "~/boardfit"     # the folder that boardfit may fill
+    core = 3                     # the core that the worker is pinned to
+    cluster = "big"              # or a cluster of them: "little", "middle" or "big"
+    cores = [4, 5, 6, 7]         # or a list of those that it may be pinned to
+    soc = "bcm2712"              # what the board's chip should be; another one is warned of
+    limits = { start_below = 60.0, max_seconds = 600 }  # degrees Celsius; seconds of one job
+    settings = { governor = "performance", jetson_clocks = true }  # while something is measured
+    tags = ["arm", "lab"]        # `tag:lab` chooses the board
 
 The file is `$BOARDFIT_BOARDS`, otherwise `boards.toml` in `$XDG_CONFIG_HOME/boardfit`
 (`~/.config/boardfit`). Two boards need no file: `local`, this machine, and `fake`, a simulated one.
@@ -14,26 +26,69 @@ The file is `$BOARDFIT_BOARDS`, otherwise `boards.toml` in `$XDG_CONFIG_HOME/boa
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
 
-TRANSPORTS = ("local", "fake")
+TRANSPORTS = ("local", "fake", "ssh", "adb")
+CLUSTERS = ("little", "middle", "big")
 SIZE_LIMIT = 1024 * 1024  # bytes
 _NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 _NAME_RULE = "use letters, digits, '.', '_' and '-', and do not begin with '-'"
-_TYPES: Mapping[str, tuple[type, str]] = {
-    "transport": (str, "a text"),
-    "python": (str, "a text"),
-    "workspace": (str, "a text"),
-    "core": (int, "a whole number"),
-    "tags": (list, "a list of texts"),
-    "seed": (int, "a whole number"),
+_Check = tuple[Callable[[object], bool], str]
+
+
+def _list_of(expected: type) -> Callable[[object], bool]:
+    return lambda value: type(value) is list and all(type(item) is expected for item in value)
+
+
+# `type() is`, since True would pass for an int.
+_TEXT: _Check = (lambda value: type(value) is str, "a text")
+_WHOLE: _Check = (lambda value: type(value) is int, "a whole number")
+_NUMBER: _Check = (lambda value: type(value) in {int, float}, "a number")
+_TRUTH: _Check = (lambda value: type(value) is bool, "true or false")
+_TABLE: _Check = (lambda value: type(value) is dict, "a table such as { name = value }")
+_TYPES: Mapping[str, _Check] = {
+    "transport": _TEXT,
+    "python": _TEXT,
+    "workspace": _TEXT,
+    "core": _WHOLE,
+    "tags": (_list_of(str), "a list of texts"),
+    "seed": _WHOLE,
+    "host": _TEXT,
+    "user": _TEXT,
+    "port": _WHOLE,
+    "identity_file": _TEXT,
+    "serial": _TEXT,
+    "server": _TEXT,
+    "benchmark_model": _TEXT,
+    "soc": _TEXT,
+    "cluster": _TEXT,
+    "cores": (_list_of(int), "a list of whole numbers"),
+    "limits": _TABLE,
+    "settings": _TABLE,
+}
+_LIMITS: Mapping[str, _Check] = {"start_below": _NUMBER, "max_seconds": _NUMBER}
+_SETTINGS: Mapping[str, _Check] = {
+    "governor": _TEXT,
+    "fixed_performance": _TRUTH,
+    "nvpmodel": _WHOLE,
+    "jetson_clocks": _TRUTH,
+}
+_OWN: Mapping[str, str] = {  # fields that only one transport understands
+    "seed": "fake",
+    "host": "ssh",
+    "user": "ssh",
+    "port": "ssh",
+    "identity_file": "ssh",
+    "serial": "adb",
+    "server": "adb",
 }
 
 
@@ -45,12 +100,43 @@ def _is_text(text: str) -> bool:
     return bool(text.strip()) and "\0" not in text
 
 
+def _is_word(text: str) -> bool:
+    """Whether a text can be one word of a protocol or an argument that is no option."""
+    return bool(text) and text.isprintable() and " " not in text and not text.startswith("-")
+
+
+def _is_path(text: str) -> bool:
+    return _is_text(text) and text.startswith(("/", "~/"))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a board must not exceed: degrees Celsius before a job begins, seconds of one job."""
+
+    start_below: float | None = None
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is set on a board while something is measured, and put back afterwards.
+
+    `None` leaves a setting as it is. `nvpmodel` is the mode's number.
+    """
+
+    governor: str | None = None
+    fixed_performance: bool | None = None
+    nvpmodel: int | None = None
+    jetson_clocks: bool | None = None
+
+
 @dataclass(frozen=True)
 class BoardEntry:
     """How one board is reached, as the inventory has it.
 
     `None` leaves the choice to the transport; `seed` (fake boards only) decides the simulated
-    noise. Raises `InventoryError` where a value cannot be used.
+    noise. `benchmark_model` and `identity_file` are files of the host. Raises `InventoryError`
+    where a value cannot be used.
     """
 
     name: str
@@ -60,36 +146,111 @@ class BoardEntry:
     core: int | None = None
     tags: tuple[str, ...] = ()
     seed: int | None = None
+    host: str | None = None
+    user: str | None = None
+    port: int | None = None
+    identity_file: Path | None = None
+    serial: str | None = None
+    server: str | None = None
+    benchmark_model: Path | None = None
+    soc: str | None = None
+    cluster: str | None = None
+    cores: tuple[int, ...] = ()
+    limits: Limits = Limits()
+    settings: Settings = Settings()
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
             raise InventoryError(f"board {self.name!r}: not a usable name; {_NAME_RULE}")
         if self.transport not in TRANSPORTS:
-            known = " and ".join(f'"{transport}"' for transport in TRANSPORTS)
+            known = ", ".join(f'"{transport}"' for transport in TRANSPORTS)
             raise self._wrong(
                 "transport", f"{self.transport!r} is not known; this version has {known}"
             )
         if self.python is not None and not _is_text(self.python):
             raise self._wrong("python", "give the path or the name of an interpreter")
         if self.workspace is not None:
-            text = str(self.workspace)
-            if not _is_text(text) or not text.startswith(("/", "~/")):
-                raise self._wrong("workspace", "give a path that begins with / or ~/")
+            self._check_path("workspace", str(self.workspace))
         if self.core is not None and self.core < 0:
             raise self._wrong("core", f"{self.core} is no core; the first one is 0")
         for tag in self.tags:
             if not _is_name(tag):
                 raise self._wrong("tags", f"{tag!r} is not a usable tag; {_NAME_RULE}")
-        if self.seed is not None and self.transport != "fake":
-            raise self._wrong("seed", "only fake boards have one; remove the line")
+        for field, transport in _OWN.items():
+            if getattr(self, field) is not None and self.transport != transport:
+                raise self._wrong(field, f"only {transport} boards have one; remove the line")
         if self.seed is not None and self.seed < 0:
             raise self._wrong("seed", f"{self.seed} is negative; give 0 or more")
+        self._check_link()
+        self._check_cores()
+        self._check_limits()
+
+    def _check_link(self) -> None:
+        """The fields that say how a board is reached."""
+        if self.transport == "ssh" and self.host is None:
+            raise self._wrong("host", 'is missing; write host = "an address or an ssh alias"')
+        for field in ("host", "user", "serial", "server", "soc"):
+            text = getattr(self, field)
+            if text is not None and not _is_word(text):
+                raise self._wrong(field, f"{text!r:.80} is not one word that begins without '-'")
+        if self.port is not None and not 1 <= self.port <= 65535:
+            raise self._wrong("port", f"{self.port} is no port; give one from 1 to 65535")
+        if self.server is not None:
+            host, colon, port = self.server.rpartition(":")
+            plain = port.isascii() and port.isdigit() and len(port) <= 5
+            if not (host and colon and plain and 1 <= int(port) <= 65535):
+                raise self._wrong("server", 'write HOST:PORT, for example "127.0.0.1:5037"')
+        for field in ("identity_file", "benchmark_model"):
+            if getattr(self, field) is not None:
+                self._check_path(field, str(getattr(self, field)))
+
+    def _check_cores(self) -> None:
+        chosen = [
+            name
+            for name, given in (
+                ("core", self.core is not None),
+                ("cluster", self.cluster is not None),
+                ("cores", bool(self.cores)),
+            )
+            if given
+        ]
+        if len(chosen) > 1:
+            raise self._wrong(chosen[1], f"{' and '.join(chosen)} are given; keep one of them")
+        if self.cluster is not None and self.cluster not in CLUSTERS:
+            raise self._wrong(
+                "cluster", f"{self.cluster!r:.80} is none; choose one of {', '.join(CLUSTERS)}"
+            )
+        for core in self.cores:
+            if core < 0:
+                raise self._wrong("cores", f"{core} is no core; the first one is 0")
+        if len(set(self.cores)) < len(self.cores):
+            raise self._wrong("cores", "one core is listed twice; list each once")
+
+    def _check_limits(self) -> None:
+        """The limits, and what is set while something is measured."""
+        start, longest = self.limits.start_below, self.limits.max_seconds
+        if start is not None and not 0 < start < 200:
+            raise self._wrong(
+                "limits.start_below", f"{start:g} degrees Celsius is no such limit; 60.0 is usual"
+            )
+        if longest is not None and not (math.isfinite(longest) and longest > 0):
+            raise self._wrong("limits.max_seconds", "give a number of seconds above 0")
+        governor, mode = self.settings.governor, self.settings.nvpmodel
+        if governor is not None and not _is_name(governor):
+            raise self._wrong("settings.governor", f"{governor!r:.80} is no governor's name")
+        if mode is not None and mode < 0:
+            raise self._wrong("settings.nvpmodel", f"{mode} is no mode; the first one is 0")
+
+    def _check_path(self, field: str, text: str) -> None:
+        if not _is_path(text):
+            raise self._wrong(field, "give a path that begins with / or ~/")
 
     def _wrong(self, field: str, problem: str) -> InventoryError:
         return InventoryError(f"board {self.name!r}, {field}: {problem}")
 
 
 BUILT_IN = (BoardEntry("local", "local"), BoardEntry("fake", "fake", seed=0))
+_ALWAYS = frozenset(entry.name for entry in BUILT_IN)
 
 
 @dataclass(frozen=True)
@@ -106,7 +267,7 @@ class Inventory:
         for number, entry in enumerate(self.entries):
             if entry.name in {other.name for other in self.entries[:number]}:
                 raise InventoryError(f"board {entry.name!r}: written down twice; rename one")
-            if entry.name in TRANSPORTS and entry.transport != entry.name:
+            if entry.name in _ALWAYS and entry.transport != entry.name:
                 raise InventoryError(
                     f"board {entry.name!r}, transport: this name always means the transport "
                     f'"{entry.name}"; rename the board'
@@ -219,27 +380,44 @@ def _read(path: Path) -> tuple[BoardEntry, ...]:
 def _entry(name: str, fields: object) -> BoardEntry:
     if not isinstance(fields, dict):
         raise InventoryError(f"board {name!r}: is a value; write its fields below [boards.{name}]")
-    for field, value in fields.items():
-        if field not in _TYPES:
-            close = difflib.get_close_matches(field, _TYPES, n=1)
-            question = f"did you mean {close[0]!r}? " if close else ""
-            raise InventoryError(
-                f"board {name!r}, {field}: not a field; {question}known: {', '.join(_TYPES)}"
-            )
-        expected, words = _TYPES[field]
-        # `type() is`, since True would pass for an int.
-        fits = type(value) is expected
-        if not fits or (isinstance(value, list) and any(type(tag) is not str for tag in value)):
-            raise InventoryError(f"board {name!r}, {field}: {value!r:.80} is not {words}")
+    _check_fields(name, fields, _TYPES)
     if "transport" not in fields:
         raise InventoryError(f'board {name!r}, transport: is missing; write transport = "local"')
+    _check_fields(name, fields.get("limits", {}), _LIMITS, "limits.")
+    _check_fields(name, fields.get("settings", {}), _SETTINGS, "settings.")
+    if fields.get("cores") == []:
+        raise InventoryError(f"board {name!r}, cores: is empty; list cores, or remove the line")
     workspace = fields.get("workspace")
+    paths = {
+        field: Path(fields[field])
+        for field in ("identity_file", "benchmark_model")
+        if field in fields
+    }
     return BoardEntry(
-        name=name,
-        transport=fields["transport"],
-        python=fields.get("python"),
-        workspace=None if workspace is None else PurePosixPath(workspace),
-        core=fields.get("core"),
-        tags=tuple(fields.get("tags", ())),
-        seed=fields.get("seed"),
+        **{
+            **fields,
+            "name": name,
+            "workspace": None if workspace is None else PurePosixPath(workspace),
+            "tags": tuple(fields.get("tags", ())),
+            "cores": tuple(fields.get("cores", ())),
+            "limits": Limits(**fields.get("limits", {})),
+            "settings": Settings(**fields.get("settings", {})),
+            **paths,
+        }
     )
+
+
+def _check_fields(
+    name: str, fields: Mapping[str, object], types: Mapping[str, _Check], within: str = ""
+) -> None:
+    """Raise `InventoryError` for a field that is not known, or whose value is of another type."""
+    for field, value in fields.items():
+        if field not in types:
+            close = difflib.get_close_matches(field, types, n=1)
+            question = f"did you mean {close[0]!r}? " if close else ""
+            raise InventoryError(
+                f"board {name!r}, {within}{field}: not a field; {question}known: {', '.join(types)}"
+            )
+        fits, words = types[field]
+        if not fits(value):
+            raise InventoryError(f"board {name!r}, {within}{field}: {value!r:.80} is not {words}")

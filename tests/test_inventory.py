@@ -7,11 +7,19 @@ import os
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from boardfit.devices.errors import DeviceAmbiguous, DeviceNotFound, InventoryError
-from boardfit.devices.inventory import SIZE_LIMIT, BoardEntry, Inventory, xdg_folder
+from boardfit.devices.inventory import (
+    SIZE_LIMIT,
+    BoardEntry,
+    Inventory,
+    Limits,
+    Settings,
+    xdg_folder,
+)
 
 EXAMPLE = """
 [boards.desk]
@@ -25,6 +33,30 @@ tags = ["lab", "x86"]
 transport = "fake"
 seed = 7
 tags = ["lab"]
+"""
+REMOTE = """
+[boards.pi]
+transport = "ssh"
+host = "pi.lab"
+user = "me"
+port = 2222
+identity_file = "~/.ssh/lab"
+soc = "bcm2712"
+cores = [2, 3]
+limits = { start_below = 60, max_seconds = 600.5 }
+
+[boards.pixel]
+transport = "adb"
+serial = "0A1B2C"
+server = "127.0.0.1:5038"
+benchmark_model = "/opt/benchmark_model"
+cluster = "big"
+
+[boards.pixel.settings]
+governor = "performance"
+fixed_performance = true
+nvpmodel = 0
+jetson_clocks = false
 """
 
 
@@ -68,12 +100,39 @@ def test_every_field_is_read(tmp_path: Path) -> None:
     )
 
 
+def test_every_field_of_boards_behind_a_link_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, REMOTE).entries == (
+        BoardEntry(
+            "pi",
+            "ssh",
+            host="pi.lab",
+            user="me",
+            port=2222,
+            identity_file=Path("~/.ssh/lab"),
+            soc="bcm2712",
+            cores=(2, 3),
+            limits=Limits(start_below=60, max_seconds=600.5),
+        ),
+        BoardEntry(
+            "pixel",
+            "adb",
+            serial="0A1B2C",
+            server="127.0.0.1:5038",
+            benchmark_model=Path("/opt/benchmark_model"),
+            cluster="big",
+            settings=Settings("performance", True, 0, False),
+        ),
+    )
+
+
 def test_an_empty_file_lists_no_boards(tmp_path: Path) -> None:
     assert load(tmp_path, "").entries == ()
     assert load(tmp_path, b"\xef\xbb\xbf[boards]\r\n").entries == ()
 
 
 BOARD = '[boards.pi]\ntransport = "local"\n'
+SSH = '[boards.pi]\ntransport = "ssh"\n'
+ADB = '[boards.pi]\ntransport = "adb"\n'
 
 
 @pytest.mark.parametrize(
@@ -88,7 +147,39 @@ BOARD = '[boards.pi]\ntransport = "local"\n'
         ("[[boards]]", r"'boards' is a value"),
         ("[boards]\npi = 1", r"board 'pi': is a value; write its fields below \[boards.pi\]"),
         ("[boards.pi]", "board 'pi', transport: is missing; write transport = \"local\""),
-        ('[boards.pi]\ntransport = "ssh"', "board 'pi', transport: 'ssh' is not known; this ver"),
+        ('[boards.pi]\ntransport = "tty"', "board 'pi', transport: 'tty' is not known; this ver"),
+        ('[boards.pi]\ntransport = "ssh"', "board 'pi', host: is missing; write host = "),
+        (SSH + 'host = "-oProxyCommand=x"', "host: '-oProxyCommand=x' is not one word"),
+        (SSH + 'host = ""', "host: '' is not one word"),
+        (SSH + 'host = "a\\nb"', r"host: 'a\\nb' is not one word"),
+        (SSH + 'host = "pi"\nuser = "a b"', "user: 'a b' is not one word"),
+        (SSH + 'host = "pi"\nport = 0', "port: 0 is no port; give one from 1 to 65535"),
+        (SSH + 'host = "pi"\nport = 65536', "port: 65536 is no port"),
+        (SSH + 'host = "pi"\nidentity_file = "id"', "identity_file: give a path that begins"),
+        (SSH + 'host = "pi"\nserial = "x"', "serial: only adb boards have one; remove the line"),
+        (BOARD + 'host = "pi"', "host: only ssh boards have one; remove the line"),
+        (ADB + 'serial = "-s"', "serial: '-s' is not one word"),
+        (ADB + 'server = "5037"', "server: write HOST:PORT, for example"),
+        (ADB + 'server = "h:99999"', "server: write HOST:PORT, for example"),
+        (ADB + 'server = "h:\u00b2"', "server: write HOST:PORT, for example"),
+        (ADB + 'benchmark_model = ""', "benchmark_model: give a path that begins with / or ~/"),
+        (BOARD + 'soc = ""', "soc: '' is not one word"),
+        (BOARD + 'cluster = "huge"', "cluster: 'huge' is none; choose one of little, middle, big"),
+        (BOARD + 'core = 0\ncluster = "big"', "cluster: core and cluster are given; keep one"),
+        (BOARD + "core = 0\ncores = [1]", "cores: core and cores are given; keep one"),
+        (BOARD + "cores = [true]", r"cores: \[True\] is not a list of whole numbers"),
+        (BOARD + "cores = [-1]", "cores: -1 is no core; the first one is 0"),
+        (BOARD + "cores = [1, 1]", "cores: one core is listed twice"),
+        (BOARD + "cores = []", "cores: is empty; list cores, or remove the line"),
+        (BOARD + "limits = 3", "limits: 3 is not a table such as"),
+        (BOARD + "limits = {below = 3}", "limits.below: not a field; did you mean 'start_below'"),
+        (BOARD + 'limits = {start_below = "x"}', "limits.start_below: 'x' is not a number"),
+        (BOARD + "limits = {start_below = nan}", "limits.start_below: nan degrees Celsius is no"),
+        (BOARD + "limits = {max_seconds = inf}", "limits.max_seconds: give a number of seconds"),
+        (BOARD + "limits = {max_seconds = true}", "limits.max_seconds: True is not a number"),
+        (BOARD + "settings = {nvpmodel = -1}", "settings.nvpmodel: -1 is no mode"),
+        (BOARD + 'settings = {governor = "a b"}', "settings.governor: 'a b' is no governor's"),
+        (BOARD + "settings = {jetson_clocks = 1}", "settings.jetson_clocks: 1 is not true or fal"),
         ("[boards.pi]\ntransport = 1", "board 'pi', transport: 1 is not a text"),
         (BOARD + 'pyhton = "x"', "board 'pi', pyhton: not a field; did you mean 'python'?"),
         (BOARD + "zzz = 1", "board 'pi', zzz: not a field; known: transport, python"),
@@ -155,6 +246,13 @@ toml_like = st.lists(
             "core = 1",
             "core = 99999999999999999999",
             "seed = 0x7f",
+            'transport = "ssh"',
+            'transport = "adb"',
+            'host = "x"',
+            "port = 22",
+            "cores = [1]",
+            "limits = {start_below = inf}",
+            "settings = {nvpmodel = 1, governor = 'x'}",
             "tags = []",
             'tags = ["x", 1979-05-27]',
             "workspace = '/x'",
@@ -168,7 +266,7 @@ toml_like = st.lists(
 ).map("\n".join)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.one_of(st.binary(max_size=200), toml_like.map(str.encode), st.text().map(str.encode)))
 def test_whatever_a_file_holds_it_is_an_inventory_or_an_inventory_error(
     tmp_path: Path, data: bytes
