@@ -16,11 +16,13 @@ from typing import Literal
 
 from .base import Transport
 from .board_files import first_lines, is_plausible, number
-from .errors import CommandFailed, DeviceLost, MeasurementError
+from .errors import CommandFailed, MeasurementError
 from .jetson import parse_tegrastats
 
 Kind = Literal["raspberry_pi", "android", "jetson", "linux"]
 _TIMEOUT = 20.0  # seconds for one command; `dumpsys` of a busy phone takes some
+# It prints lines for ever, and ends at the first that nobody reads.
+_ONE_LINE = "tegrastats --interval 100 2>/dev/null | head -n 1"
 _BETWEEN_LOOKS = 2.0  # seconds; a board cools by less than a degree in them
 
 # raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0 to 3, and 16 to 19 for the
@@ -199,7 +201,7 @@ def evidence(transport: Transport, kind: Kind, *, root: str = "") -> dict[str, f
     if kind == "raspberry_pi":
         found.update(_flags(parse_throttled(_output(transport, "vcgencmd", "get_throttled"))))
     if kind == "jetson":
-        found.update(parse_tegrastats(_first_line(transport, "tegrastats", "--interval", "100")))
+        found.update(parse_tegrastats(_output(transport, "sh", "-c", _ONE_LINE)))
     base = f"{root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
     names = ("scaling_max_freq", "cpuinfo_max_freq")
     found.update(_limit(first_lines(transport, *(f"{base}/{name}" for name in names))))
@@ -309,17 +311,3 @@ def _output(transport: Transport, *argv: str) -> str:
     except CommandFailed:
         return ""
     return done.stdout.decode(errors="replace") if done.code == 0 else ""
-
-
-def _first_line(transport: Transport, *argv: str) -> str:
-    """The first line of a program that never ends."""
-    try:
-        channel = transport.open(list(argv))
-    except CommandFailed:
-        return ""
-    try:
-        return channel.receive(timeout=_TIMEOUT).decode(errors="replace")
-    except DeviceLost:  # it ended, or the link did: then the next command says so
-        return ""
-    finally:
-        channel.close()

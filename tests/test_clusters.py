@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ PIXEL_6_CLUSTERS = (
 )
 
 
-def tree(folder: Path, cores: dict[int, tuple[int | None, int | None]]) -> str:
+def tree(folder: Path, cores: Mapping[int, tuple[int | None, int | None]]) -> str:
     """A made-up /sys; the root."""
     for core, (capacity, frequency) in cores.items():
         base = folder / f"sys/devices/system/cpu/cpu{core}"
@@ -164,23 +165,12 @@ def test_a_real_process_is_pinned_and_seen_to_be(tool: str, tmp_path: Path) -> N
     transport = LocalTransport()
     status = transport.run(argv, timeout=10).check().stdout.decode()
     assert parse_allowed(status) == (core,)
-    channel = transport.open([*argv[:-2], "cat"])
-    channel.send(b"it runs")
-    channel.receive(timeout=10)
-    process = next(int(path.name) for path in Path("/proc").glob("[0-9]*") if owns(path))
+    channel = transport.open([*argv[:-2], "sh", "-c", "echo $$; exec cat"])
+    process = int(channel.receive(timeout=10))
     verify_cores(transport, process, [core])
     with pytest.raises(MeasurementError, match=rf"pinned to cores 0-900 and may run on .*{core}"):
         verify_cores(transport, process, range(901))
     transport.close()
-
-
-def owns(process: Path) -> bool:
-    """Whether this is the `cat` that the test has started."""
-    try:
-        stat = (process / "stat").read_text()
-    except OSError:
-        return False
-    return "(cat)" in stat and stat.rpartition(")")[2].split()[1] == str(os.getpid())
 
 
 def test_a_process_that_is_gone_runs_nowhere() -> None:

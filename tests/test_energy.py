@@ -62,12 +62,9 @@ def orin(tmp_path: Path) -> Path:
 def test_supplies_are_found_where_jetpack_5_and_6_have_them(orin: Path) -> None:
     folder = orin / HWMON / "hwmon1"
     whole, part = find_rails(LocalTransport(), root=str(orin))
-    assert whole == Rail(
-        "VDD_IN",
-        (f"{folder}/in1_input", f"{folder}/curr1_input"),
-        step=pytest.approx(0.040),  # 40 uV over 5 mOhm is 8 mA, at 5 V
-        interval=pytest.approx(0.052),
-    )
+    assert (whole.name, whole.interval) == ("VDD_IN", 0.052)
+    assert whole.files == (f"{folder}/in1_input", f"{folder}/curr1_input")
+    assert whole.step == pytest.approx(0.040)  # 40 uV over 5 mOhm is 8 mA, at 5 V
     assert (part.name, part.step) == ("VDD_CPU_GPU_CV", None)
     assert input_rails([part, whole]) == (whole,)
 
@@ -113,11 +110,12 @@ def test_a_meter_is_read_on_the_board_while_something_runs(orin: Path, tmp_path:
         time.sleep(0.4)
         end = uptime(transport)
     assert len(meter.readings) > 10
-    # Half a second before: files that are being written are empty for a moment.
+    # Not in the moment of writing, in which the file is empty.
     before = between(meter.readings, 0.0, change - 0.05)
     after = between(meter.readings, change + 0.05, end)
-    assert {reading.watts for reading in before} == {pytest.approx(6.0)}
-    assert {reading.watts for reading in after} == {pytest.approx(16.0)}
+    assert [reading.watts for reading in before] == pytest.approx([6.0] * len(before))
+    assert [reading.watts for reading in after] == pytest.approx([16.0] * len(after))
+    assert min(len(before), len(after)) > 5
     assert [path.name for path in Path(workspace).iterdir()] == ["sample_power.sh"]
 
 
@@ -152,10 +150,9 @@ def test_lines_that_say_nothing_are_left_out() -> None:
         "\n"
         "100.40 100.42 2900 5000 1"  # cut off, which looks as if it were whole
     )
-    assert parse_readings(text, [1, 2]) == (
-        Reading(pytest.approx(100.21), pytest.approx(7.875)),
-        Reading(pytest.approx(100.41), pytest.approx(2.905)),
-    )
+    found = parse_readings(text, [1, 2])
+    assert [reading.at for reading in found] == pytest.approx([100.21, 100.41])
+    assert [reading.watts for reading in found] == pytest.approx([7.875, 2.905])
 
 
 # Joules
@@ -215,7 +212,7 @@ def constant(watts: Sequence[float]) -> list[Reading]:
         # Read ten times a second, and made once in two.
         ([5.0] * 100, [4.0] * 100, None, 2.0, "made 6 readings"),
         ([4.03, 4.0] * 50, [4.0] * 100, 0.04, 0.1, "takes 15 mW more .* steps are 40 mW"),
-        ([4.0, 6.0] * 50, [4.0, 5.9, 3.9] * 30, None, None, "cannot be told from its fluctuations"),
+        ([4.0, 6.0] * 50, [4.0, 5.9] * 30, None, None, "cannot be told from its fluctuations"),
     ],
 )
 def test_a_meter_that_is_too_coarse_says_so(

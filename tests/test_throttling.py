@@ -236,6 +236,7 @@ def test_a_clock_that_the_system_limits_is_seen(board: ShimmedBoard) -> None:
     assert found["clock.limit"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("board", ["jetson"], indirect=True)
 def test_a_sensor_that_says_100_for_ever_is_not_the_hottest(board: ShimmedBoard) -> None:
     board.set("tegrastats", f"{outputs.TEGRASTATS_4}\n")
     found = evidence(board.transport, "jetson", root=board.root)
@@ -256,7 +257,7 @@ def test_a_board_without_any_of_it_tells_nothing() -> None:
     fake = FakeTransport()
     assert kind_of(fake) == "linux"
     for kind in ("raspberry_pi", "jetson", "android", "linux"):
-        assert evidence(fake, kind) == {}  # type: ignore[arg-type]
+        assert evidence(fake, kind) == {}
     fake.close()
     with pytest.raises(DeviceLost):
         evidence(fake, "linux")
@@ -275,11 +276,11 @@ def test_a_cool_board_is_not_waited_for(board: ShimmedBoard) -> None:
 
 def test_waiting_ends_at_its_bound_and_says_what_it_saw(board: ShimmedBoard) -> None:
     clock = SimulatedClock()
-    with pytest.raises(MeasurementError, match=r"°C after 101 s of waiting .*less than 30 °C"):
+    with pytest.raises(MeasurementError, match=r"°C after 21 s of waiting .*less than 30 °C"):
         wait_until_cool(
-            board.transport, 30.0, at_most=101, root=board.root, clock=clock.now, sleep=clock.sleep
+            board.transport, 30.0, at_most=21, root=board.root, clock=clock.now, sleep=clock.sleep
         )
-    assert clock.now() == 101.0
+    assert clock.now() == 21.0
 
 
 def test_a_board_without_a_temperature_is_not_waited_for() -> None:
