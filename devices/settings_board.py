@@ -24,6 +24,7 @@ from .settings_record import Before, Wanted, parse_before
 SCRIPT = Path(__file__).with_name("put_back.sh")
 _TIMEOUT = 30.0  # seconds for one command; jetson_clocks takes some
 _PUT_BACK_TIMEOUT = 90.0  # seconds; it may wait 20 for a watchdog that is doing the same
+_REMOVE = "remove it from the board's `settings` in boards.toml"
 _NO_ANSWER = 'cd -- "$1" && shift && exec "$@" </dev/null'
 _WATCH = """
 cd / || exit
@@ -88,7 +89,7 @@ class SettingsBoard:
             answer = _text(self.run(["nvpmodel", "-q"]))
         except CommandFailed as error:
             raise SettingError(
-                "nvpmodel: the board has no such program, which Jetsons have; remove the line"
+                f"nvpmodel: the board has no such program, which Jetsons have; {_REMOVE}"
             ) from error
         mode = parse_power_mode(answer)
         if mode is None:
@@ -176,7 +177,7 @@ class SettingsBoard:
                 done = self.run(["cmd", "power", "set-fixed-performance-mode-enabled", "true"])
             except CommandFailed as error:
                 raise SettingError(
-                    "fixed_performance: the board has no `cmd`, which Android has; remove the line"
+                    f"fixed_performance: the board has no `cmd`, which Android has; {_REMOVE}"
                 ) from error
             if done.code != 0 or "Failed" in _text(done):
                 raise SettingError(
@@ -212,7 +213,7 @@ class SettingsBoard:
             raise SettingError(
                 f"nvpmodel: changing between the modes {now} and {mode.number} ({mode.name}) needs "
                 "a reboot, since they switch off other parts of the GPU; set the mode by hand "
-                f"(`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+                f"(`sudo nvpmodel -m {mode.number}`, then reboot), or {_REMOVE}"
             )
         return now
 
@@ -221,7 +222,7 @@ class SettingsBoard:
         if needs_reboot(_text(done)):
             raise SettingError(
                 f"nvpmodel: changing to mode {mode.number} ({mode.name}) needs a reboot; set it by "
-                f"hand (`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+                f"hand (`sudo nvpmodel -m {mode.number}`, then reboot), or {_REMOVE}"
             )
         if done.code != 0 or self.power_mode() != mode.number:
             raise self._refused("nvpmodel", done)
@@ -230,8 +231,8 @@ class SettingsBoard:
         found = self.governors()
         if not found:
             raise SettingError(
-                "governor: the board shows no clock governor (virtual machines have none); remove "
-                "the line"
+                "governor: the board shows no clock governor (virtual machines have none); "
+                f"{_REMOVE}"
             )
         base = f"{self.root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
         choices = first_lines(self.transport, f"{base}/scaling_available_governors").values()
@@ -277,14 +278,14 @@ class SettingsBoard:
 
     def _privileged(self, wanted: Wanted, before: Before) -> list[list[str]]:
         """The commands that root has to run."""
-        commands = []
+        commands: list[list[str]] = []
         if before.nvpmodel is not None and wanted.nvpmodel is not None:
             modes = sorted({before.nvpmodel, self.mode_wanted(wanted.nvpmodel).number})
             if len(modes) > 1:
                 commands += [["nvpmodel", "-m", f"{mode}"] for mode in modes]
         if wanted.jetson_clocks:
-            actions = ([], ["--show"], ["--store", "clocks"], ["--restore", "clocks"])
-            commands += [["jetson_clocks", *action] for action in actions]
+            for action in ("", "--show", "--store clocks", "--restore clocks"):
+                commands.append(["jetson_clocks", *action.split()])
         base = f"{self.root}/sys/devices/system/cpu/cpufreq"
         for policy in before.governors:
             path = f"{base}/{policy}/scaling_governor"
@@ -301,7 +302,7 @@ class SettingsBoard:
             f"{user} may not change these settings on the board without a password. Allow it with "
             "`sudo visudo -f /etc/sudoers.d/boardfit` on the board and the line\n"
             f"{user} ALL=(root) NOPASSWD: {rules}\n"
-            "or remove the settings from boards.toml (a phone needs `adb root` for a governor)"
+            f"or {_REMOVE} (a phone needs `adb root` for a governor)"
         )
 
     def _where(self, program: str) -> str:
@@ -310,7 +311,7 @@ class SettingsBoard:
     def _refused(self, setting: str, done: Completed) -> SettingError:
         words = _text(done).strip()[-300:] or f"code {done.code} without a word"
         return SettingError(
-            f"{setting}: the board refused ({words}); try it there by hand, or remove the line"
+            f"{setting}: the board refused ({words}); try it there by hand, or {_REMOVE}"
         )
 
 
@@ -320,7 +321,7 @@ def _written(before: Before) -> bytes:
     except ValueError as error:
         raise SettingError(
             f"the board's settings cannot be written down, so they are not changed: {error}; "
-            "remove the setting from boards.toml"
+            f"{_REMOVE}"
         ) from error
 
 

@@ -233,8 +233,8 @@ def wait_until_cool(
         found = evidence(transport, kind, root=root)
         if "temperature" not in found:
             raise MeasurementError(
-                "the board shows no temperature that could be waited for; go without `cool_below`, "
-                "or make /sys/class/thermal readable for this user"
+                "the board shows no temperature that could be waited for; remove `start_below` "
+                "from its `limits` in boards.toml, or make /sys/class/thermal readable for this user"
             )
         hottest, waited = found["temperature"], clock() - begin
         first = hottest if first is None else first

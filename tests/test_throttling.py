@@ -284,7 +284,7 @@ def test_waiting_ends_at_its_bound_and_says_what_it_saw(board: ShimmedBoard) -> 
 
 
 def test_a_board_without_a_temperature_is_not_waited_for() -> None:
-    with pytest.raises(MeasurementError, match=r"shows no temperature .* go without `cool_below`"):
+    with pytest.raises(MeasurementError, match=r"shows no temperature .* remove `start_below`"):
         wait_until_cool(FakeTransport(), 50.0, at_most=1e9)
     with pytest.raises(ValueError, match="cooled to"):
         wait_until_cool(FakeTransport(), 50.0, at_most=float("inf"))
