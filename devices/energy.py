@@ -151,9 +151,9 @@ def sampled(
 ) -> Iterator[Meter]:
     """Read the meter on the board every `pause` seconds while the block runs.
 
-    It is read by a script there, which ends after `at_most` seconds also where we are gone. Raises
-    `MeasurementError` where there is no meter or it could not be read, and what the transport
-    raises.
+    It is read by a script there (3 % of a core of an x86-64 server at the default pause), which
+    ends after `at_most` seconds also where we are gone. Raises `MeasurementError` where there is no
+    meter or it could not be read, and what the transport raises.
     """
     if not rails:
         raise MeasurementError(

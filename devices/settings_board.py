@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from .base import Completed, Transport
@@ -38,11 +39,13 @@ until [ -s "$3/watchdog" ]; do
   sleep 0.1 2>/dev/null || sleep 1
 done
 """
+# jetson_clocks asks before it writes over an older file.
+_OUR_FOLDER = 'mkdir -p -- "$1" && chmod 700 "$1" && rm -f -- "$1/clocks"'
 _BEAT = 'printf "%s\\n" "$1" >"$2/heartbeat"'
 _LIVES = 'read -r pid 2>/dev/null <"$1/watchdog" && kill -0 "$pid" 2>/dev/null'
 
 
-@dataclass(frozen=True)
+@dataclass
 class SettingsBoard:
     """A board, what it says about its settings, and what is told to it.
 
@@ -99,13 +102,14 @@ class SettingsBoard:
             )
         return mode
 
+    @cached_property
     def power_modes(self) -> tuple[PowerMode, ...]:
         done = self.run(["cat", f"{self.root}{POWER_MODES_FILE}"])
         return parse_power_modes(done.stdout.decode(errors="replace"))
 
     def mode_wanted(self, wanted: int | str) -> PowerMode:
         """The mode of that number or name. Raises `InputError` listing those there are."""
-        modes = self.power_modes()
+        modes = self.power_modes
         for mode in modes:
             if wanted in {mode.number, mode.name} or wanted == str(mode.number):
                 return mode
@@ -127,21 +131,20 @@ class SettingsBoard:
             governors=self._governors_to_leave(wanted.governor) if wanted.governor else {},
         )
         self._check_permissions(wanted, before)
-        self.shell('mkdir -p -- "$1" && chmod 700 "$1"', str(self.folder)).check()
-        self._put(SCRIPT.read_bytes(), "put_back.sh")
+        self.shell(_OUR_FOLDER, str(self.folder)).check()
+        self.transport.push(SCRIPT, self.folder / SCRIPT.name)
         if wanted.jetson_clocks:
-            self.shell('rm -f -- "$1"', str(self.folder / "clocks")).check()
             done = self._as_root(["jetson_clocks", "--store", "clocks"])
             if done.code != 0 or "Error" in _text(done):
                 raise self._refused("jetson_clocks", done)
-        self._put(_written(before), "before")
+        self._write_down(before)
         return before
 
     def watch(self, token: str) -> None:
         """Start what puts the settings back once we are gone."""
         limit = f"{round(self.gone_after)}"
         self.shell('rm -f -- "$1/watchdog" "$1/heartbeat"', str(self.folder)).check()
-        script = str(self.folder / "put_back.sh")
+        script = str(self.folder / SCRIPT.name)
         done = self.shell(_WATCH, script, "watch", str(self.folder), self.root, token, limit)
         if done.code != 0:
             raise SettingError(
@@ -189,14 +192,14 @@ class SettingsBoard:
             found = self.governors()
             if found.keys() - before.governors.keys():  # cores that the power mode switched on
                 before = replace(before, governors={**found, **before.governors})
-                self._put(_written(before), "before")
+                self._write_down(before)
             self._set_governors(dict.fromkeys(found, wanted.governor))
         return before
 
     def put_back(self) -> None:
         """Put back what is written down. Raises `SettingError` where that fails."""
-        self._put(SCRIPT.read_bytes(), "put_back.sh")
-        script, folder = str(self.folder / "put_back.sh"), str(self.folder)
+        self.transport.push(SCRIPT, self.folder / SCRIPT.name)
+        script, folder = str(self.folder / SCRIPT.name), str(self.folder)
         done = self.run(["sh", script, "now", folder, self.root], _PUT_BACK_TIMEOUT)
         if done.code != 0:
             what = _text(done).strip()[-300:] or f"the script ended with code {done.code}"
@@ -208,7 +211,7 @@ class SettingsBoard:
 
     def _mode_to_leave(self, wanted: int | str) -> int:
         now, mode = self.power_mode(), self.mode_wanted(wanted)
-        gating = next((mode.gating for mode in self.power_modes() if mode.number == now), {})
+        gating = next((mode.gating for mode in self.power_modes if mode.number == now), {})
         if mode.number != now and mode.gating != gating:
             raise SettingError(
                 f"nvpmodel: changing between the modes {now} and {mode.number} ({mode.name}) needs "
@@ -243,25 +246,33 @@ class SettingsBoard:
 
     def _set_governors(self, governors: Mapping[str, str]) -> None:
         words = [word for pair in governors.items() for word in pair]
-        script = ["sh", str(self.folder / "put_back.sh"), "governors", str(self.folder), self.root]
+        script = ["sh", str(self.folder / SCRIPT.name), "governors", str(self.folder), self.root]
         done = self.run([*script, *words])
         if done.code != 0:
             raise self._refused("governor", done)
 
-    def _put(self, data: bytes, name: str) -> None:
-        """Write a file of ours whole; the folder is ours alone, and so is the file."""
+    def _write_down(self, before: Before) -> None:
+        """Put the record on the board, whole; its folder is ours alone, and so is the file."""
+        try:
+            text = before.text()
+        except ValueError as error:
+            raise SettingError(
+                f"the board's settings cannot be written down, so they are not changed: {error}; "
+                f"{_REMOVE}"
+            ) from error
         with tempfile.TemporaryDirectory(prefix="boardfit-") as folder:
-            (Path(folder) / name).write_bytes(data)
-            self.transport.push(Path(folder) / name, self.folder / name)
-        self.run(["chmod", "600", str(self.folder / name)]).check()
+            (Path(folder) / "before").write_text(text)
+            self.transport.push(Path(folder) / "before", self.folder / "before")
+        self.run(["chmod", "600", str(self.folder / "before")]).check()
 
     # Privileges
 
     def _as_root(self, argv: Sequence[str]) -> Completed:
         """Run a command as root in our folder, with nobody to answer what it asks."""
-        sudo = [] if self._is_root() else ["sudo", "-n"]
+        sudo = [] if self._is_root else ["sudo", "-n"]
         return self.shell(_NO_ANSWER, str(self.folder), *sudo, *argv)
 
+    @cached_property
     def _is_root(self) -> bool:
         return _text(self.run(["id", "-u"])).strip() == "0"
 
@@ -270,7 +281,7 @@ class SettingsBoard:
 
         Raises `SettingError` with the line for sudoers.
         """
-        if self._is_root():
+        if self._is_root:
             return
         commands = self._privileged(wanted, before)
         if any(self.shell('exec sudo -n -l "$@"', *argv).code != 0 for argv in commands):
@@ -313,16 +324,6 @@ class SettingsBoard:
         return SettingError(
             f"{setting}: the board refused ({words}); try it there by hand, or {_REMOVE}"
         )
-
-
-def _written(before: Before) -> bytes:
-    try:
-        return before.text().encode()
-    except ValueError as error:
-        raise SettingError(
-            f"the board's settings cannot be written down, so they are not changed: {error}; "
-            f"{_REMOVE}"
-        ) from error
 
 
 def _text(done: Completed) -> str:

@@ -62,7 +62,8 @@ def orin(tmp_path: Path) -> Path:
 def test_supplies_are_found_where_jetpack_5_and_6_have_them(orin: Path) -> None:
     folder = orin / HWMON / "hwmon1"
     whole, part = find_rails(LocalTransport(), root=str(orin))
-    assert (whole.name, whole.interval) == ("VDD_IN", pytest.approx(0.052))
+    assert whole.name == "VDD_IN"
+    assert whole.interval == pytest.approx(0.052)
     assert whole.files == (f"{folder}/in1_input", f"{folder}/curr1_input")
     assert whole.step == pytest.approx(0.040)  # 40 uV over 5 mOhm is 8 mA, at 5 V
     assert (part.name, part.step) == ("VDD_CPU_GPU_CV", None)
