@@ -19,6 +19,7 @@ from .errors import InputError
 from .known_hosts import STANDARD_PORT, matches
 
 DEEPEST_INCLUDE = 16  # as in OpenSSH
+_MOST_FILES = 500  # read for one host; files that include themselves twice would be without end
 _MOST_JUMPS = 16
 _LARGEST_FILE = 1024 * 1024  # bytes
 _LIST_KEYWORDS = {"identityfile", "certificatefile"}  # each line adds to them
@@ -250,6 +251,7 @@ class _Reading:
         self._host = name  # what `Host` and `Match host` look at
         self._final = False
         self._wants_final = False
+        self._files = 0
 
     def options(self) -> dict[str, list[str]]:
         """Each keyword (in small letters) with its values."""
@@ -269,7 +271,15 @@ class _Reading:
 
     def _file(self, file: Path, *, applies: bool, depth: int) -> None:
         if depth > DEEPEST_INCLUDE:
-            raise InputError(f"{file}: more than {DEEPEST_INCLUDE} Include lie in each other")
+            raise InputError(
+                f"{file}: more than {DEEPEST_INCLUDE} Include lie in each other; remove some"
+            )
+        self._files += 1
+        if self._files > _MOST_FILES:
+            raise InputError(
+                f"{file}: more than {_MOST_FILES} files are included for one host; does one "
+                "include itself?"
+            )
         try:
             with file.open("rb") as opened:
                 data = opened.read(_LARGEST_FILE + 1)
