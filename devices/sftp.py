@@ -125,6 +125,7 @@ class Sftp:
         handle = self._open(path, flags, struct.pack(">II", _HAS_MODE, mode))
         under_way: deque[int] = deque()
         offset = 0
+        closes = False
         try:
             while block := source.read(_BLOCK):
                 request = _text(handle) + struct.pack(">Q", offset) + _text(block)
@@ -132,12 +133,13 @@ class Sftp:
                 offset += len(block)
                 if len(under_way) >= _UNDER_WAY:
                     self._done(under_way.popleft())
+            under_way.append(self._request(_CLOSE, _text(handle)))  # may tell of a full disk
+            closes = True
             while under_way:
                 self._done(under_way.popleft())
         except BaseException:
-            self._give_up(under_way, handle)
+            self._give_up(under_way, None if closes else handle)
             raise
-        self._ask(_CLOSE, _text(handle))  # a full disk may be told of here only
         return offset
 
     def read(self, path: bytes, size: int) -> Generator[bytes, None, None]:
@@ -224,11 +226,12 @@ class Sftp:
             raise SftpBroken(f"it answered with a packet of kind {kind}")
         return rest
 
-    def _give_up(self, numbers: Iterable[int], handle: bytes) -> None:
+    def _give_up(self, numbers: Iterable[int], handle: bytes | None) -> None:
         """Want no more answers, and close a file without waiting for it."""
         if not self.broken:
             self._given_up.update(numbers)
-            self._given_up.add(self._request(_CLOSE, _text(handle)))
+            if handle is not None:
+                self._given_up.add(self._request(_CLOSE, _text(handle)))
 
     def _send(self, packet: bytes) -> None:
         rest = struct.pack(">I", len(packet)) + packet

@@ -146,21 +146,24 @@ class SshTransport:
             here = os.fstat(source.fileno())
             # Short and independent of the name, which may be as long as a name can be.
             temporary = os.fsencode(remote.parent / f".boardfit-{secrets.token_hex(8)}")
+            mode = 0o600 | here.st_mode & 0o100
             try:
-                _make_folder(sftp, remote.parent)
                 try:
-                    size = sftp.write(source, temporary, 0o600 | here.st_mode & 0o100)
-                    arrived = sftp.stat(temporary).size
-                    if arrived != size:
-                        raise SftpStatus(FAILURE, f"only {arrived} of {size} bytes arrived")
-                    self._put_in_place(sftp, temporary, remote)
-                except BaseException:
+                    sftp.write(source, temporary, mode)
+                except SftpStatus as status:
+                    if status.code != NO_SUCH_FILE:
+                        raise
+                    # Looked for only now: mostly the folder is there, and each look takes time.
+                    _make_folder(sftp, remote.parent)
+                    sftp.write(source, temporary, mode)
+                self._put_in_place(sftp, temporary, remote)
+            except BaseException as error:
+                with contextlib.suppress(SftpStatus):
                     if not sftp.broken:
-                        with contextlib.suppress(SftpStatus):
-                            sftp.remove(temporary)
-                    raise
-            except SftpStatus as status:
-                raise self._not_written(sftp, remote, here.st_size, status) from status
+                        sftp.remove(temporary)
+                if isinstance(error, SftpStatus):
+                    raise self._not_written(sftp, remote, here.st_size, error) from error
+                raise
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
         """Copy a file from the board whole or not at all.

@@ -259,6 +259,7 @@ class _Reading:
         if self._wants_final:
             # `Match final` has the files read again, with the name that the first reading found.
             self._host = _expanded(self._found.get("hostname", [self._name])[0], {"h": self._name})
+            self._found["hostname"] = [self._host.replace("%", "%%")]
             self._final = True
             self._walk()
         return self._found

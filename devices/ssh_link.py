@@ -12,6 +12,8 @@ import paramiko
 from .errors import DeviceError, DeviceLost, DeviceTimeout
 
 _JOIN = 5.0  # seconds for a thread that was told to end
+TELLING = 0.3  # seconds from the first sign that a link broke until paramiko says so
+_FREEING = (0.0, 0.05, 0.2, 0.5)  # seconds to wait for sessions that were given back just now
 _OPENING = 30.0  # seconds in which a board opens a session
 _STALLED_AFTER = 60.0  # seconds in which the other end takes nothing, where no alive checks are
 
@@ -111,19 +113,22 @@ class Link:
 
     def session(self) -> paramiko.Channel:
         """Open a session on the board. Raises `DeviceLost`, `DeviceTimeout`, `DeviceError`."""
-        try:
-            return self._transport.open_session(timeout=_OPENING)
-        except paramiko.ChannelException as error:
-            raise DeviceError(
-                f"{self.name} opens no further session ({error.text}); end other work there, or "
-                "raise MaxSessions in its /etc/ssh/sshd_config"
-            ) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self.problem(error) from error
+        for wait in _FREEING:
+            self._ended.wait(wait)
+            try:
+                return self._transport.open_session(timeout=_OPENING)
+            except paramiko.ChannelException as error:
+                refusal = error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                raise self.problem(error) from error
+        raise DeviceError(
+            f"{self.name} opens no further session ({refusal.text}); end other work there, or "
+            "raise MaxSessions in its /etc/ssh/sshd_config"
+        ) from refusal
 
     def problem(self, error: Exception) -> DeviceError:
         """What an exception of paramiko or of a socket means."""
-        if self.lost:
+        if self.lost_within(0.0 if isinstance(error, TimeoutError) else TELLING):
             return self.loss()
         if isinstance(error, TimeoutError) or "imeout" in str(error):
             return DeviceTimeout(
@@ -165,7 +170,7 @@ class SftpStream:
             self._channel.invoke_subsystem("sftp")
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._channel.close()
-            if link.lost:
+            if link.lost_within(TELLING):
                 raise link.loss() from error
             raise DeviceError(
                 f"{link.name} has no file server (SFTP); install it there (`sudo apt install "
@@ -185,7 +190,7 @@ class SftpStream:
             data = self._channel.recv(count)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._link.problem(error) from error
-        if not data and self._link.lost:
+        if not data and self._link.lost_within(TELLING):
             raise self._link.loss()
         return data
 

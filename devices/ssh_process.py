@@ -20,7 +20,7 @@ from .remote_shell import (
     for_any_shell,
     names_missing_program,
 )
-from .ssh_link import Link
+from .ssh_link import TELLING, Link
 
 _LONGEST_COMMAND = 120_000  # bytes; Linux lets one argument of a program have 128 KiB
 _LONGEST_GREETING = 1024 * 1024  # bytes that a login may print
@@ -159,7 +159,7 @@ class RemoteProcess:
         code = self._channel.exit_status
         if code >= 0:
             return code
-        if self._link.lost_within(0.2):
+        if self._link.lost_within(TELLING):
             raise self._link.loss()
         return _UNKNOWN_CODE
 
@@ -190,11 +190,11 @@ class RemoteProcess:
         except TimeoutError:  # the window is full
             return 0
         except (paramiko.SSHException, OSError, EOFError) as error:
-            if self._link.lost_within(0.2):
+            if self._link.lost_within(TELLING):
                 raise self._link.loss() from error
             raise BrokenPipeError from error
         if written == 0:  # paramiko says so where the other end is closed
-            if self._link.lost_within(0.2):
+            if self._link.lost_within(TELLING):
                 raise self._link.loss()
             raise BrokenPipeError
         return written

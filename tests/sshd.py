@@ -118,8 +118,9 @@ class Sshd:
             "PrintMotd no",
             "MaxStartups 100",
             f"SetEnv HOME={self.home}",
-            "Subsystem sftp internal-sftp",
         ]
+        if not any(line.startswith("Subsystem") for line in self._settings):
+            lines.append("Subsystem sftp internal-sftp")
         config.write_text("".join(f"{line}\n" for line in lines))
         command = [self._program, "-D", "-e", "-f", str(config)]
         with self.log.open("ab") as log:

@@ -92,7 +92,7 @@ SAME = {  # one configuration each, looked at for the host `pi`
     "all": "Match all\n Port 5\n",
     "by the user here": f"Match localuser {getpass.getuser()} host p*,x\n Port 6\n",
     "not": "Match !host pi\n Port 7\nMatch !originalhost other host *\n Port 8\n",
-    "by a command": "Match host other exec false\n Port 1\nMatch exec 'test %n = pi'\n Port 4\n",
+    "by a command": 'Match host other exec false\n Port 1\nMatch exec "test %n = pi"\n Port 4\n',
     "at last": "Match final host 10.0.0.*\n Port 9\nHost pi\n HostName 10.0.0.7\n",
     "by the name that was found": "Host pi\n HostName 10.0.0.7\nMatch host 10.0.0.7\n Port 9\n",
     "another name for the key": "Host pi\n HostKeyAlias board-7\n",
@@ -111,7 +111,10 @@ def compare(found: Hop, expected: dict[str, list[str]], home: Path) -> None:
     assert found.user == expected["user"][0]
     assert found.identities_only == (expected["identitiesonly"] == ["yes"])
     assert found.host_key_name == expected.get("hostkeyalias", [None])[0]
-    assert found.proxy_command == expected.get("proxycommand", [None])[0]
+    command = expected.get("proxycommand", [None])[0]  # as it was written
+    assert found.proxy_command == (
+        command and command.replace("%h", found.host).replace("%p", str(found.port))
+    )
     if interval := int(expected["serveraliveinterval"][0]):
         assert found.alive_interval == interval
         assert found.alive_count == int(expected["serveralivecountmax"][0])
