@@ -46,6 +46,8 @@ class Stream(Protocol):
 
     def recv(self, count: int) -> bytes: ...
 
+    def close(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Attributes:
@@ -74,16 +76,11 @@ class Sftp:
         self._number = 0
         self._early: dict[int, tuple[int, bytes]] = {}  # answers that came before they were wanted
         self._given_up: set[int] = set()  # requests whose answers nobody wants
-        self._send(struct.pack(">BI", _INIT, 3))
-        kind, body = self._packet()
-        if kind != _VERSION:
-            raise SftpBroken(f"it began with a packet of kind {kind}")
-        fields = _Fields(body)
-        fields.number()
-        self.extensions: set[str] = set()
-        while fields.rest:
-            self.extensions.add(fields.text().decode(errors="replace"))
-            fields.text()
+        try:
+            self.extensions = self._greet()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def can_replace(self) -> bool:
@@ -172,6 +169,24 @@ class Sftp:
                 yield data
         finally:
             self._give_up([number for number, _, _ in under_way], handle)
+
+    def close(self) -> None:
+        """End the session."""
+        self._stream.close()
+
+    def _greet(self) -> set[str]:
+        """Agree on the version; the names of the server's extensions."""
+        self._send(struct.pack(">BI", _INIT, 3))
+        kind, body = self._packet()
+        if kind != _VERSION:
+            raise SftpBroken(f"it began with a packet of kind {kind}")
+        fields = _Fields(body)
+        fields.number()
+        extensions = set()
+        while fields.rest:
+            extensions.add(fields.text().decode(errors="replace"))
+            fields.text()
+        return extensions
 
     def _ask_for(self, handle: bytes, offset: int, length: int) -> int:
         return self._request(_READ, _text(handle) + struct.pack(">QI", offset, length))

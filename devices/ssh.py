@@ -219,15 +219,15 @@ class SshTransport:
                 ) from error
             finally:
                 if self._sftp is not None and self._sftp.broken:
+                    self._sftp.close()
                     self._sftp = None
 
     def _put_in_place(self, sftp: Sftp, temporary: bytes, remote: PurePosixPath) -> None:
         if sftp.can_replace:
             sftp.replace(temporary, os.fsencode(remote))
             return
-        with contextlib.suppress(SftpStatus):  # `mv` would move the file into the folder
-            if sftp.stat(os.fsencode(remote)).is_folder:
-                raise SftpStatus(FAILURE, "it is a folder")
+        if _is_folder(sftp, remote):  # `mv` would move the file into it
+            raise SftpStatus(FAILURE, "it is a folder")
         move = ["mv", "-f", "--", os.fsdecode(temporary), str(remote)]
         done = self.run(move, timeout=_STALLED_AFTER)
         if done.code != 0:
@@ -271,11 +271,15 @@ def _make_folder(sftp: Sftp, folder: PurePosixPath) -> None:
         try:
             sftp.make_folder(os.fsencode(place), 0o700)
         except SftpStatus:
-            # Another process may have been faster.
-            with contextlib.suppress(SftpStatus):
-                if sftp.stat(os.fsencode(place)).is_folder:
-                    continue
-            raise
+            if not _is_folder(sftp, place):  # another process may have been faster
+                raise
+
+
+def _is_folder(sftp: Sftp, place: PurePosixPath) -> bool:
+    try:
+        return sftp.stat(os.fsencode(place)).is_folder
+    except SftpStatus:
+        return False
 
 
 def _whole(blocks: Iterator[bytes], size: int, remote: PurePosixPath) -> Iterator[bytes]:

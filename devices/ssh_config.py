@@ -231,9 +231,10 @@ def _expanded(text: str, tokens: Mapping[str, str]) -> str:
         if found[1] == "%":
             return "%"
         if found[1] not in tokens:
+            # Not the text: a ProxyCommand may hold a secret.
             raise InputError(
-                f"{found[0]!r} in {text!r} of ~/.ssh/config is not known to boardfit; write out "
-                "what it stands for"
+                f"{found[0]!r} in ~/.ssh/config is not known to boardfit; write out what it "
+                "stands for"
             )
         return tokens[found[1]]
 

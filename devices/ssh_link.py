@@ -111,12 +111,12 @@ class Link:
             "command again"
         )
 
-    def session(self) -> paramiko.Channel:
+    def session(self, *, timeout: float = _OPENING) -> paramiko.Channel:
         """Open a session on the board. Raises `DeviceLost`, `DeviceTimeout`, `DeviceError`."""
         for wait in _FREEING:
             self._ended.wait(wait)
             try:
-                return self._transport.open_session(timeout=_OPENING)
+                return self._transport.open_session(timeout=timeout)
             except paramiko.ChannelException as error:
                 refusal = error
             except (paramiko.SSHException, OSError, EOFError) as error:
@@ -169,7 +169,7 @@ class SftpStream:
         try:
             self._channel.invoke_subsystem("sftp")
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._channel.close()
+            self.close()
             if link.lost_within(TELLING):
                 raise link.loss() from error
             raise DeviceError(
@@ -196,7 +196,8 @@ class SftpStream:
 
     def close(self) -> None:
         """End the session."""
-        self._channel.close()
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            self._channel.close()
 
 
 def close_transport(transport: paramiko.Transport) -> None:

@@ -275,7 +275,7 @@ class RemoteProcess:
         if self._group is None or self._group <= 1:  # 1 would mean every process of the user
             return
         kill = ["kill", "-s", number.name.removeprefix("SIG"), "--", f"-{self._group}"]
-        session = self._link.session()
+        session = self._link.session(timeout=_KILLING)
         try:
             session.exec_command(for_any_shell(command_line(kill)))
             session.status_event.wait(max(1.0, deadline - time.monotonic()))

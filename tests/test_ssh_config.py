@@ -344,7 +344,7 @@ def test_the_agent_can_be_chosen(home: Path, line: str, agent: str | None) -> No
         ("Port 99999\n", "port '99999'"),
         ("ConnectTimeout -1\n", "connecttimeout '-1'"),
         ('User "a\n', r"config:1: a quotation mark is missing; add it"),
-        ("HostName %Z\n", "'%Z' in '%Z' of ~/.ssh/config is not known to boardfit; write out"),
+        ("ProxyCommand x %Z\n", "^'%Z' in ~/.ssh/config is not known to boardfit; write out"),
         ("Match tagged x\n", r"config:1: boardfit does not know the condition 'tagged' of Match"),
         ("Match host\n", r"config:1: Match host without a value; add one"),
         ("ProxyJump a:b:c@:@\n", "is not .*host.*port"),
