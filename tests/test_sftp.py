@@ -95,12 +95,13 @@ def test_a_file_is_read_to_its_end_whatever_size_it_is_said_to_have(
 
 
 def test_a_transfer_that_is_given_up_hurts_no_other(pipe: Pipe, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"x" * 300_000)
+    (tmp_path / "file").write_bytes(b"x" * 1_500_000)
     (tmp_path / "other").write_bytes(b"other")
     sftp = Sftp(pipe)
-    blocks = sftp.read(path(tmp_path / "file"), 300_000)
-    next(blocks)
-    blocks.close()
+    for _ in range(3):
+        blocks = sftp.read(path(tmp_path / "file"), 1_500_000)
+        next(blocks)
+        blocks.close()
 
     class Breaks(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -123,6 +124,55 @@ def test_a_file_that_is_there_is_not_written_over(pipe: Pipe, tmp_path: Path) ->
     with pytest.raises(SftpStatus):
         Sftp(pipe).write(io.BytesIO(b"new"), path(tmp_path / "file"), 0o600)
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+class Sparing:
+    """A server of one file that gives few bytes at a time, as it may, and answers in groups, the
+    last one first."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._asked = bytearray()
+        self._given = bytearray(HELLO)
+        self._held: list[bytes] = []
+
+    def send(self, data: bytes) -> int:
+        self._asked += data
+        while len(self._asked) >= 4:
+            (length,) = struct.unpack_from(">I", self._asked)
+            if len(self._asked) < 4 + length:
+                break
+            self._answer(bytes(self._asked[4 : 4 + length]))
+            del self._asked[: 4 + length]
+        return len(data)
+
+    def recv(self, count: int) -> bytes:
+        if not self._given:
+            self._given += b"".join(reversed(self._held))
+            self._held.clear()
+        part = bytes(self._given[:count])
+        del self._given[:count]
+        return part
+
+    def close(self) -> None: ...
+
+    def _answer(self, request: bytes) -> None:
+        kind, number = struct.unpack_from(">BI", request)
+        if kind == 3:
+            self._held.append(packet(102, struct.pack(">II", number, 1) + b"h"))
+        elif kind == 5:
+            offset, length = struct.unpack_from(">QI", request, 10)
+            data = self._content[offset : offset + min(length, 10_000)]
+            body = struct.pack(">II", number, len(data)) + data
+            end = packet(101, struct.pack(">II", number, 1))
+            self._held.append(packet(103, body) if data else end)
+
+
+@pytest.mark.parametrize("said", [0, 99_000, 150_000, 400_000])
+def test_a_server_that_gives_less_than_was_asked_for_is_asked_again(said: int) -> None:
+    content = bytes(range(250)) * 600
+    found = io.BufferedReader(Blocks(Sftp(Sparing(content)).read(b"/file", said))).read()
+    assert found == content
 
 
 def packet(kind: int, body: bytes) -> bytes:
