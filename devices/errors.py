@@ -12,9 +12,13 @@ BoardfitError                 exit code 1: something failed that is not the user
 ├── DeviceError               3: the board cannot be used
 │   ├── DeviceNotFound            no board has that name
 │   ├── DeviceAmbiguous           several boards fit; we never guess
+│   ├── DeviceUnreachable         nothing answers at its address, or something else does
+│   ├── DeviceUnverified          what answers is not known to be the board
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
-│   └── CommandFailed             a command on the board ended with an error
+│   ├── DeviceUnauthorised        the board does not let this computer in
+│   ├── CommandFailed             a command on the board ended with an error
+│   └── SettingError              a setting of the board cannot be changed, or put back
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
 │   │   └── WorkerLost                it ended while it loaded a model, or does not answer
@@ -102,6 +106,14 @@ class DeviceAmbiguous(DeviceError):
     """Several boards fit what was asked for; the message lists them."""
 
 
+class DeviceUnreachable(DeviceError):
+    """Nothing answers at the board's address, or something that is no such board."""
+
+
+class DeviceUnverified(DeviceError):
+    """What answers is not known to be the board; the message says how to find out."""
+
+
 class DeviceLost(DeviceError):
     """The link broke, or the process on the board ended.
 
@@ -117,8 +129,16 @@ class DeviceTimeout(DeviceError):
     """The board did not answer in the time given."""
 
 
+class DeviceUnauthorised(DeviceError):
+    """The board does not let this computer, or this user, in; the message says who allows it."""
+
+
 class CommandFailed(DeviceError):
     """A command on the board ended with an error."""
+
+
+class SettingError(DeviceError):
+    """A setting of the board cannot be changed, or not be put back; the message says which."""
 
 
 class MeasurementError(BoardfitError):
