@@ -66,9 +66,12 @@ def needs_reboot(answer: str) -> bool:
 
 
 def clocks_are_held(show: str) -> bool | None:
-    """Whether `jetson_clocks --show` tells clocks that cannot move; `None` where it tells none."""
+    """Whether `jetson_clocks --show` tells clocks that cannot move; `None` where it tells none.
+
+    Cores that are switched off (`Online=0`) are passed over.
+    """
     ranges = re.findall(
-        r"^\s*(?:cpu\d{1,3}:.{0,80}?|GPU )MinFreq=(\d{1,15}) MaxFreq=(\d{1,15})\b",
+        r"^\s*(?:cpu\d{1,3}:(?!\s*Online=0).{0,80}?|GPU )MinFreq=(\d{1,15}) MaxFreq=(\d{1,15})\b",
         show,
         re.MULTILINE | re.ASCII,
     )

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from boardfit.devices.errors import (
     ConditionsChanged,
@@ -25,7 +27,7 @@ from boardfit.devices.errors import (
 from boardfit.devices.fake import FakeTransport, SimulatedClock
 from boardfit.devices.local import LocalTransport
 from boardfit.devices.settings import applied, restore_leftovers
-from boardfit.devices.settings_record import Wanted
+from boardfit.devices.settings_record import Before, Wanted, parse_before
 
 from .shimmed_board import CPUFREQ, NOBODY, OrdinaryUser, ShimmedBoard, shimmed_board
 
@@ -320,6 +322,21 @@ def test_without_permission_nothing_is_changed_and_the_line_for_sudoers_is_told(
     assert ordinary.governors() == SCHEDUTIL
 
 
+def test_the_line_for_many_cores_is_a_short_one(ordinary: ShimmedBoard) -> None:
+    for core in range(5, 130):
+        file = ordinary.write(f"{CPUFREQ}/policy{core}/scaling_governor", "schedutil\n")
+        file.chmod(0o444)
+    with (
+        pytest.raises(SettingError, match="kim may not change") as caught,
+        change(ordinary, Wanted(governor="performance")),
+    ):
+        pytest.fail("it was let through")
+    tee = f"{shutil.which('tee')} {ordinary.root}/{CPUFREQ}/policy"
+    digits = ("[0-9]", "[0-9][0-9]", "[0-9][0-9][0-9]")
+    rules = ", ".join(f"{tee}{digit}/scaling_governor" for digit in digits)
+    assert f"kim ALL=(root) NOPASSWD: {rules}\n" in str(caught.value)
+
+
 def test_what_sudo_allows_is_done_through_it(ordinary: ShimmedBoard) -> None:
     files = [f"{ordinary.root}/{CPUFREQ}/{name}/scaling_governor" for name in SCHEDUTIL]
     ordinary.user(
@@ -600,6 +617,39 @@ def test_a_cool_board_is_waited_for(pi: ShimmedBoard) -> None:
     ):
         pytest.fail("it was let through")
     assert pi.governors() == SCHEDUTIL
+
+
+# What is written down
+
+POLICIES = st.dictionaries(
+    st.integers(0, 999).map("policy{}".format),
+    st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,20}", fullmatch=True),
+    max_size=5,
+)
+
+
+@given(
+    token=st.from_regex(r"[0-9a-f]{1,32}", fullmatch=True),
+    boot=st.from_regex(r"[0-9a-z-]{1,36}", fullmatch=True),
+    mode=st.none() | st.integers(0, 9_999_999),
+    clocks=st.booleans(),
+    fixed=st.booleans(),
+    governors=POLICIES,
+)
+def test_what_was_there_before_comes_back(
+    token: str, boot: str, mode: int | None, clocks: bool, fixed: bool, governors: dict[str, str]
+) -> None:
+    before = Before(token, boot, mode, clocks, fixed, governors)
+    text = before.text()
+    assert parse_before(text) == before
+    for end in range(len(text)):
+        assert parse_before(text[:end]) is None
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nend", "", "-e", "$(reboot)", "x" * 100])
+def test_what_cannot_be_written_down_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be written down"):
+        Before("1", "2", governors={"policy0": name}).text()
 
 
 # What is wanted

@@ -163,6 +163,8 @@ def test_clocks_that_are_held_are_told_from_free_ones() -> None:
     assert clocks_are_held(outputs.CLOCKS_HELD) is True
     assert clocks_are_held(outputs.CLOCKS_FREE) is False
     assert clocks_are_held(outputs.CLOCKS_HELD.replace("GPU MinFreq=9", "GPU MinFreq=8")) is False
+    off = "cpu3: Online=0 Governor=schedutil MinFreq=102000 MaxFreq=1479000 CurrentFreq=0\n"
+    assert clocks_are_held(outputs.CLOCKS_HELD + off) is True
     assert clocks_are_held("Error: Run this script(jetson_clocks) as a root user") is None
 
 
