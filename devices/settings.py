@@ -83,6 +83,11 @@ class Applied:
                     f"the power mode is {mode} and no longer {wanted.number}; end what changes it "
                     "on the board, and measure again"
                 )
+        if self.wanted.jetson_clocks and not self._board.clocks_are_held():
+            raise ConditionsChanged(
+                "the clocks are no longer held as jetson_clocks had set them; end what changes "
+                "them on the board, and measure again"
+            )
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from .base import Completed, Transport
 from .board_files import first_lines
-from .errors import CommandFailed, InputError, SettingError
+from .errors import CommandFailed, InputError, SettingError, StorageError
 from .jetson import (
     POWER_MODES_FILE,
     PowerMode,
@@ -44,7 +45,11 @@ done
 # jetson_clocks asks before it writes over an older file.
 _OUR_FOLDER = 'mkdir -p -- "$1" && chmod 700 "$1" && rm -f -- "$1/clocks"'
 _BEAT = 'printf "%s\\n" "$1" >"$2/heartbeat"'
-_LIVES = 'read -r pid 2>/dev/null <"$1/watchdog" && kill -0 "$pid" 2>/dev/null'
+# Its number may be another process's by now, for example after a restart.
+_LIVES = """
+read -r pid 2>/dev/null <"$1/watchdog" || exit 1
+tr '\\000' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -q put_back.sh
+"""
 
 
 @dataclass
@@ -63,6 +68,7 @@ class SettingsBoard:
 
     @property
     def folder(self) -> PurePosixPath:
+        """Where the record, the script and the sign of life lie."""
         return self.workspace / "settings"
 
     @property
@@ -71,16 +77,20 @@ class SettingsBoard:
         return self.gone_after / 4
 
     def run(self, argv: Sequence[str], timeout: float = _TIMEOUT) -> Completed:
+        """Run a command on the board."""
         return self.transport.run(argv, timeout=timeout)
 
     def shell(self, script: str, *arguments: str, timeout: float = _TIMEOUT) -> Completed:
+        """Run a script of ours on the board, to which the arguments are `$1` and so on."""
         return self.run(["sh", "-c", script, "sh", *arguments], timeout)
 
     def raw_record(self) -> str | None:
+        """What was written down, as it lies there; `None` where nothing was."""
         done = self.run(["cat", str(self.folder / "before")])
         return done.stdout.decode(errors="replace") if done.code == 0 else None
 
     def record(self) -> Before | None:
+        """What was written down; `None` where nothing was, or where it is damaged."""
         return parse_before(self.raw_record() or "")
 
     def governors(self) -> dict[str, str]:
@@ -90,6 +100,7 @@ class SettingsBoard:
         return {PurePosixPath(path).parts[-2]: name for path, name in found.items()}
 
     def power_mode(self) -> int:
+        """The number of the power mode that is set. Raises `SettingError`."""
         try:
             answer = _text(self.run(["nvpmodel", "-q"]))
         except CommandFailed as error:
@@ -106,6 +117,7 @@ class SettingsBoard:
 
     @cached_property
     def power_modes(self) -> tuple[PowerMode, ...]:
+        """The power modes that there are."""
         done = self.run(["cat", f"{self.root}{POWER_MODES_FILE}"])
         return parse_power_modes(done.stdout.decode(errors="replace"))
 
@@ -174,8 +186,7 @@ class SettingsBoard:
                 self._set_power_mode(mode)
         if wanted.jetson_clocks:
             done = self._as_root(["jetson_clocks"])
-            held = clocks_are_held(_text(self._as_root(["jetson_clocks", "--show"])))
-            if done.code != 0 or "Error" in _text(done) or held is False:
+            if done.code != 0 or "Error" in _text(done) or not self.clocks_are_held():
                 raise self._refused("jetson_clocks", done)
         if wanted.fixed_performance:
             try:
@@ -198,9 +209,15 @@ class SettingsBoard:
             self._set_governors(dict.fromkeys(found, wanted.governor))
         return before
 
+    def clocks_are_held(self) -> bool:
+        """Whether jetson_clocks holds the clocks, as far as it tells."""
+        return clocks_are_held(_text(self._as_root(["jetson_clocks", "--show"]))) is not False
+
     def put_back(self) -> None:
         """Put back what is written down. Raises `SettingError` where that fails."""
-        self.transport.push(SCRIPT, self.folder / SCRIPT.name)
+        # On a full disk the script that lies there has to do, perhaps an older one.
+        with contextlib.suppress(StorageError):
+            self.transport.push(SCRIPT, self.folder / SCRIPT.name)
         script, folder = str(self.folder / SCRIPT.name), str(self.folder)
         done = self.run(["sh", script, "now", folder, self.root], _PUT_BACK_TIMEOUT)
         if done.code != 0:

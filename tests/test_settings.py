@@ -11,10 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boardfit.devices.errors import (
@@ -23,6 +23,7 @@ from boardfit.devices.errors import (
     InputError,
     MeasurementError,
     SettingError,
+    StorageError,
 )
 from boardfit.devices.fake import FakeTransport, SimulatedClock
 from boardfit.devices.local import LocalTransport
@@ -426,6 +427,17 @@ def test_the_next_connect_puts_back_what_a_killed_host_left(jetson: ShimmedBoard
     assert not leftovers(jetson)
 
 
+def test_another_process_of_the_watchdogs_number_is_none(jetson: ShimmedBoard) -> None:
+    with another_host(jetson, gone_after=60) as host:
+        host.kill()
+        watchdog = jetson.settings / "watchdog"
+        os.kill(int(watchdog.read_text()), signal.SIGKILL)
+        watchdog.write_text(f"{os.getpid()}\n")
+        assert leftovers(jetson)
+        watchdog.unlink()
+    assert jetson.governors() == SCHEDUTIL
+
+
 def zombie(process: int) -> bool:
     """Whether a process has ended, and only nobody has asked for its code."""
     return ") Z " in Path(f"/proc/{process}/stat").read_text()
@@ -505,6 +517,32 @@ def test_a_governor_that_something_else_changes_is_noticed(pi: ShimmedBoard) -> 
         change(pi, Wanted(governor="performance")),
     ):
         pi.write(f"{CPUFREQ}/policy4/scaling_governor", "powersave\n")
+    assert pi.governors() == SCHEDUTIL
+
+
+def test_clocks_that_something_else_frees_are_noticed(jetson: ShimmedBoard) -> None:
+    with (
+        pytest.raises(ConditionsChanged, match="the clocks are no longer held"),
+        change(jetson, Wanted(jetson_clocks=True)),
+    ):
+        jetson.write(f"{CPUFREQ}/policy0/scaling_min_freq", "729600\n")
+
+
+class FullDisk(LocalTransport):
+    """A board on which nothing more can be written from some moment on."""
+
+    full = False
+
+    def push(self, local: Path, remote: PurePosixPath) -> None:
+        if self.full:
+            raise StorageError(f"no space left while writing {remote}")
+        super().push(local, remote)
+
+
+def test_a_full_disk_does_not_keep_from_putting_back(pi: ShimmedBoard) -> None:
+    disk = pi.transport = FullDisk()
+    with change(pi, Wanted(governor="performance")):
+        disk.full = True
     assert pi.governors() == SCHEDUTIL
 
 
@@ -628,6 +666,7 @@ POLICIES = st.dictionaries(
 )
 
 
+@settings(max_examples=50)
 @given(
     token=st.from_regex(r"[0-9a-f]{1,32}", fullmatch=True),
     boot=st.from_regex(r"[0-9a-z-]{1,36}", fullmatch=True),
