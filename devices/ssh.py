@@ -54,7 +54,7 @@ def ssh_device(entry: BoardEntry) -> Device:
         identity_file=entry.identity_file,
     )
     try:
-        home = _home(transport)
+        home = _home(transport, entry)
         usable = _usable_cores(transport)
         if entry.core is not None and usable and entry.core not in usable:
             raise InventoryError(
@@ -80,7 +80,10 @@ class SshTransport:
     """The way to one board over one connection."""
 
     def __init__(self, route: Sequence[Hop]) -> None:
-        """Reach the last host of a route. Raises `DeviceUnreachable`, `DeviceUnverified`."""
+        """Reach the last host of a route.
+
+        Raises `DeviceUnreachable`, `DeviceUnverified`, `DeviceUnauthorised`.
+        """
         self._link = open_link(route)
         self._mark = f"boardfit-{secrets.token_hex(8)}"
         self._channels: list[LineChannel] = []
@@ -310,12 +313,13 @@ def _usable_cores(transport: SshTransport) -> tuple[int, ...]:
     return parse_cpu_list(found[1].decode(errors="replace")) if found else ()
 
 
-def _home(transport: SshTransport) -> str:
+def _home(transport: SshTransport, entry: BoardEntry) -> str:
     done = transport.run(["sh", "-c", "cd && pwd -P"], timeout=_ASKING)
     home = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
     if done.code != 0 or not home.startswith("/"):
         raise CommandFailed(
-            "the user has no home folder there; make one, or give another `user` in boards.toml"
+            f"board {entry.name!r}: its user has no home folder there; make one, or give another "
+            "`user` in boards.toml"
         )
     return home
 

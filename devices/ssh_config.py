@@ -51,7 +51,7 @@ class Hop:
     known_hosts: tuple[Path, ...] = ()
     host_key_name: str | None = None
     proxy_command: str | None = None
-    alive_interval: int = _ALIVE_EVERY
+    alive_interval: float = _ALIVE_EVERY
     alive_count: int = 3
     connect_timeout: int = 20
 
@@ -100,6 +100,16 @@ def find_route(
         options["identityfile"] = [str(identity_file).replace("%", "%%")]
         options["identitiesonly"] = ["yes"]
     return _route(name, options, None, around, ())
+
+
+def host_names(around: Surroundings) -> tuple[str, ...]:
+    """The hosts that the files call by name, in their order; patterns are none.
+
+    Raises `InputError` where a file cannot be understood.
+    """
+    reading = _Reading("", around, {})
+    reading.options()
+    return tuple(name for name in reading.names if not set(name) & set("*?!"))
 
 
 def _route(
@@ -249,6 +259,7 @@ class _Reading:
         self._around = around
         self._given = given
         self._found: dict[str, list[str]] = {}
+        self.names: dict[str, None] = {}  # all that stand behind `Host`, wherever
         self._host = name  # what `Host` and `Match host` look at
         self._final = False
         self._wants_final = False
@@ -296,6 +307,7 @@ class _Reading:
             place = f"{file}:{number}"
             keyword, words = _split(line, place)
             if keyword == "host":
+                self.names |= dict.fromkeys(words)
                 applies = outer and self._is_meant(words)
             elif keyword == "match":
                 applies = outer and self._matches(words, place)
@@ -312,7 +324,7 @@ class _Reading:
             taken += [word for word in words if word not in taken]
         elif keyword == "proxyjump" and "proxycommand" in self._found:
             return  # the first of the two decides
-        elif keyword == "proxycommand" and "proxyjump" in self._found:
+        elif keyword == "proxycommand" and self._found.get("proxyjump", ["none"]) != ["none"]:
             return
         else:
             self._found.setdefault(keyword, words)

@@ -33,7 +33,7 @@ class Guarded:
         self.beginning = b""  # the first bytes that came, which tell a foreign protocol
         self.heard = time.monotonic()
         self.asked: float | None = None  # since when an answer is awaited
-        self._taken = time.monotonic()
+        self._stuck: float | None = None  # since when the other end takes nothing
 
     def recv(self, count: int) -> bytes:
         """Receive as a socket does."""
@@ -55,10 +55,12 @@ class Guarded:
         try:
             count: int = self._sock.send(data)
         except TimeoutError:
-            if time.monotonic() - self._taken > (self._patience or _STALLED_AFTER):
+            now = time.monotonic()
+            self._stuck = self._stuck or now
+            if now - self._stuck > (self._patience or _STALLED_AFTER):
                 raise ConnectionResetError("the other end takes nothing any more") from None
             raise
-        self._taken = time.monotonic()
+        self._stuck = None
         return count
 
     def __getattr__(self, name: str) -> Any:
@@ -96,8 +98,12 @@ class Link:
     @property
     def lost(self) -> bool:
         """Whether nothing can come over it any more."""
-        # The exception is set before the channels of a broken connection end, `active` after it.
-        return not self._transport.is_active() or self._transport.saved_exception is not None
+        if not self._transport.is_active():
+            return True
+        # Set before the channels of a broken connection end, `active` only after that; a session
+        # that is refused stands there for a moment, too.
+        error = self._transport.saved_exception
+        return error is not None and not isinstance(error, paramiko.ChannelException)
 
     def lost_within(self, seconds: float) -> bool:
         """Whether it is lost by then; a channel is told a moment before the link knows."""

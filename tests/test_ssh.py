@@ -638,7 +638,9 @@ def far(server: Sshd, tmp_path: Path) -> Iterator[Callable[..., tuple[SlowLink, 
             link = stack.enter_context(SlowLink(server.port, **options))  # type: ignore[arg-type]
             known = tmp_path / f"known for {link.port}"
             known.write_text(f"[127.0.0.1]:{link.port} {server.public(server.host_keys[0])}")
-            hop = server.hop(port=link.port, known_hosts=(known,), alive_interval=1, alive_count=1)
+            hop = server.hop(
+                port=link.port, known_hosts=(known,), alive_interval=0.5, alive_count=3
+            )
             transport = SshTransport([hop])
             stack.callback(transport.close)
             return link, transport
@@ -729,6 +731,19 @@ def test_a_link_that_is_silent_but_there_is_kept(
     _, transport = far()
     channel = transport.open(["sh", "-c", "sleep 2.5; echo awake"])
     assert channel.receive(timeout=20) == b"awake"
+
+
+def test_a_pause_is_no_loss(
+    far: Callable[..., tuple[SlowLink, SshTransport]], tmp_path: Path
+) -> None:
+    link, transport = far()
+    (tmp_path / "source").write_bytes(bytes(20_000_000))
+    link.freeze()
+    thawing = threading.Timer(0.7, link.thaw)
+    thawing.start()
+    transport.push(tmp_path / "source", PurePosixPath(tmp_path / "target"))
+    thawing.join()
+    assert (tmp_path / "target").stat().st_size == 20_000_000
 
 
 def test_a_board_that_takes_nothing_more_is_lost(

@@ -22,7 +22,7 @@ from boardfit.devices.known_hosts import (
     matches,
     parse_known_hosts,
 )
-from boardfit.devices.ssh_config import Hop, Surroundings, find_route
+from boardfit.devices.ssh_config import Hop, Surroundings, find_route, host_names
 
 from .conftest import missing
 
@@ -87,6 +87,7 @@ SAME = {  # one configuration each, looked at for the host `pi`
     "seconds": "Host pi\n ServerAliveInterval 7\n ServerAliveCountMax 2\n ConnectTimeout 9\n",
     "a proxy": "Host pi\n ProxyCommand nc -X 5 %h %p # all of it\n ProxyJump never\n",
     "no proxy": "Host pi\n ProxyJump none\nHost *\n ProxyJump bastion\n",
+    "no jump, but a command": "ProxyJump none\nProxyCommand nc %h %p\nProxyJump gate\n",
     "a jump goes before a command": "Host pi\n ProxyJump bastion\n ProxyCommand nc %h %p\n",
     "conditions": "Match host pi user nobody\n Port 1\nMatch originalhost pi\n Port 3\n",
     "all": "Match all\n Port 5\n",
@@ -332,6 +333,13 @@ def test_the_agent_can_be_chosen(home: Path, line: str, agent: str | None) -> No
     surroundings = around(home, line, SSH_AUTH_SOCK="/agent", OTHER="/other")
     (found,) = find_route("pi", surroundings)
     assert found.agent == (agent and agent.format(home=home))
+
+
+def test_hosts_are_listed_as_they_are_named(home: Path) -> None:
+    (home / ".ssh" / "more").write_text("Host nano pi\nHost !x board-*\n")
+    text = "Host gate *.lab\n Include more\nHost pi\n User a\nMatch host other\n"
+    assert host_names(around(home, text)) == ("gate", "nano", "pi")
+    assert host_names(around(home, "")) == ()
 
 
 # Mistakes
