@@ -39,8 +39,8 @@ from boardfit.reports.sources import open_source
 
 from .hostile_shell import spoilt_sessions
 from .mutations import mutate_database, mutate_line, mutate_model
-from .small_board import QUICK, board, small_network
 from .program_outputs import OUTPUTS
+from .small_board import QUICK, board, small_network
 
 TIME_LIMIT = 10.0  # seconds of a case; what it does takes milliseconds
 PLAN = TablePlan(

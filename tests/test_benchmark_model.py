@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from boardfit.devices.base import Device
+from boardfit.devices.conditions import describe
 from boardfit.devices.errors import (
     BoardfitError,
     DeviceError,
@@ -47,6 +48,7 @@ from .conftest import missing
 from .hostile_input import TookTooLong, time_limit
 from .small_board import small_network
 from .stand_in_benchmark_model import write_program
+from .transport_boards import ssh_board
 
 SMALL = small_network(16)
 LARGE = emit_layer(Layer("conv_2d", ((64, 64, 64),), (64, 64, 64), kernel=3))  # milliseconds
@@ -448,6 +450,27 @@ def test_the_script_runs_in_the_shells_that_boards_have(
         session.load_one(Model("m", lambda: emit(SMALL)))
         with pytest.raises(WorkerLost, match="had not ended after 1 s and was killed"):
             list(session.measure([("m", 1)]))
+
+
+def test_over_a_real_sshd(tmp_path: Path) -> None:
+    with ssh_board(tmp_path) as found:
+        device = Device(
+            "pi",
+            "ssh",
+            found.transport,
+            describe(found.transport),
+            None,
+            found.root / "a board's $(folder)",
+            benchmark_model=write_program(tmp_path / "stand_in"),
+        )
+        with open_session(device) as session:
+            session.load_one(Model("long", lambda: LARGE))
+            *visits, end = session.measure([("long", 1)] * 5)
+            assert session.placement("long").outside == ()
+            session.unload()
+    assert [len(visit.seconds) for visit in visits if isinstance(visit, Visit)] == [2] * 5
+    assert isinstance(end, Round)
+    assert end.conditions["waited"] <= 0.2 * end.wall  # a bundle costs one round trip
 
 
 def test_a_core_that_cannot_be_had_is_named(board: Device) -> None:

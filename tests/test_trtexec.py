@@ -28,9 +28,9 @@ from boardfit.search.metrics import latency
 from boardfit.search.space import SearchSpace
 from boardfit.search.tabulate import plan_table
 
+from .program_outputs import PROFILE, TIMES, TRTEXEC_FIVE, TRTEXEC_NEW, TRTEXEC_SEVEN
 from .small_board import small_network
 from .stand_in_trtexec import write_program
-from .program_outputs import PROFILE, TIMES, TRTEXEC_FIVE, TRTEXEC_NEW, TRTEXEC_SEVEN
 from .toy_space import Convolution
 
 pytest.importorskip("onnxruntime")
