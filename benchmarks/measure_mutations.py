@@ -1,4 +1,4 @@
-"""A hundred thousand spoilt files and lines: only named errors, soon, and nothing is run."""
+"""Hundreds of thousands of spoilt files and lines: only named errors, soon, and nothing is run."""
 
 import multiprocessing
 import os
@@ -20,6 +20,10 @@ CASES = {
     "model files": 70_000,
     "worker lines": 21_000,
     "campaigns": 1_000,
+    "benchmark_model outputs": 100_000,
+    "trtexec outputs": 100_000,
+    "trtexec files": 100_000,
+    "tool sessions": 20_000,
 }
 CHUNK = 250
 MEMORY = 4 * 1024**3  # bytes of address space of a process; more is an error of the case

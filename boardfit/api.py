@@ -105,9 +105,11 @@ def build_table(
 
     `options` are fields of the space, such as `{"input_size": 160}`; the table remembers them, and
     `dtype`. At most `operators` are measured, the others interpolated (None: all are measured).
-    `runtime` measures with another one than LiteRT, such as "onnxruntime".
+    `runtime` measures with another one than LiteRT, such as "onnxruntime"; with "trtexec" whole
+    blocks are measured where there are no more of them than `operators`.
     """
     from boardfit.profiler import build
+    from boardfit.profiler.model_format import TRTEXEC
     from boardfit.search.tabulate import plan_table
 
     plan = plan_table(
@@ -118,6 +120,7 @@ def build_table(
         operators=operators,
         seed=seed,
         dtype=dtype,
+        in_blocks=runtime == TRTEXEC,  # it fuses layers
     )
     return build.build_table(
         Path(path), device, plan, schedule, threads=threads, runtime=runtime, report=report
@@ -139,9 +142,16 @@ def forecast_table(
 ) -> Forecast:
     """What `build_table` with the same arguments will measure, and about how long that takes."""
     from boardfit.profiler import forecast
+    from boardfit.profiler.model_format import TRTEXEC
     from boardfit.search.tabulate import plan_table
 
-    plan = plan_table(open_space(space, options), operators=operators, seed=seed, dtype=dtype)
+    plan = plan_table(
+        open_space(space, options),
+        operators=operators,
+        seed=seed,
+        dtype=dtype,
+        in_blocks=runtime == TRTEXEC,
+    )
     return forecast.forecast(
         device, plan, schedule or Schedule(), threads=threads, runtime=runtime, report=report
     )

@@ -20,7 +20,15 @@ RuntimeOption = Annotated[
     str,
     typer.Option(
         "--runtime",
-        help="auto, ai-edge-litert, tflite-runtime, onnxruntime, or onnxruntime:PROVIDER,...",
+        help="auto, ai-edge-litert, tflite-runtime, onnxruntime, or onnxruntime:PROVIDER,...; "
+        "tools on the board: benchmark_model, benchmark_model:gpu, benchmark_model:nnapi, trtexec.",
+    ),
+]
+BenchmarkModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--benchmark-model",
+        help="TFLite's tool, built for the board, to measure with where the board has no Python.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from boardfit.options import (
+    BenchmarkModelOption,
     DeviceOption,
     InventoryOption,
     JsonOption,
@@ -85,6 +87,7 @@ def profile(
     ] = False,
     threads: ThreadsOption = 1,
     runtime: RuntimeOption = "auto",
+    benchmark_model: BenchmarkModelOption = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
     ] = "float32",
@@ -97,6 +100,7 @@ def profile(
     from boardfit.devices.errors import InputError, WorkerError
     from boardfit.profiler.connect import connect
     from boardfit.profiler.layers import DTYPES
+    from boardfit.profiler.model_format import BENCHMARK_MODEL
     from boardfit.profiler.plan import OPERATORS
     from boardfit.profiler.schedule import Schedule
     from boardfit.profiler.sustained import parse_duration
@@ -119,6 +123,9 @@ def profile(
     fields = parse_options(options)
     measured = OPERATORS if entries is None else parse_entries(entries)
     with connect(device, inventory=boards) as board, console.progress() as report:
+        if benchmark_model is not None:
+            board = replace(board, benchmark_model=benchmark_model)
+            runtime = BENCHMARK_MODEL if runtime == "auto" else runtime
         if model is not None:
             found = api.profile(
                 model,

@@ -10,7 +10,7 @@ from boardfit.console import out as console
 from boardfit.console import progress, say, show
 from boardfit.devices.conditions import controls
 from boardfit.profiler.connect import connect
-from boardfit.profiler.run_litert import WorkerSession
+from boardfit.profiler.open_session import open_session
 from boardfit.search.pipeline import recipes
 from boardfit.summary import search_rows, search_words, table_words
 
@@ -29,7 +29,7 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
     with connect(device) as board:
         described = board.description
         console.print(f"1. The board: {described.model}, {described.cores} cores", markup=False)
-        with WorkerSession(board) as session:
+        with open_session(board) as session:
             runtime = f"{session.hello['runtime']} {session.hello['version']}"
         console.print(f"   TFLite models run in {runtime}, on one thread.", markup=False)
         say(controls(described, board.core), indent="   ")

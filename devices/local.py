@@ -52,6 +52,7 @@ def local_device(entry: BoardEntry) -> Device:
         python=entry.python or sys.executable,
         workspace=PurePosixPath(workspace),
         core=core,
+        benchmark_model=entry.benchmark_model,
     )
 
 

@@ -70,6 +70,7 @@ def ssh_device(entry: BoardEntry) -> Device:
             workspace=PurePosixPath(_at_home(str(entry.workspace or "~/.cache/boardfit"), home)),
             # Pinned even where nobody asked: a worker that wanders between cores is slow at random.
             core=entry.core if entry.core is not None else max(usable, default=None),
+            benchmark_model=entry.benchmark_model,
         )
     except BaseException:
         transport.close()

@@ -15,15 +15,16 @@ from ..devices.base import Device
 from ..devices.errors import InputError, TableFileError
 from .campaign import MEMORY_CAP, Summary, require_conditions, run_campaign
 from .description import read_layer, read_network
+from .fragments import ROLE
 from .growth import next_operators
 from .judge import Judged, judge
 from .layers import Layer
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
+from .open_session import open_session
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent
-from .run_litert import WorkerSession
 from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
@@ -166,7 +167,7 @@ def extend_table(
 
 def check_conditions(table: LookupTable, device: Device) -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with WorkerSession(device, threads=table.threads, runtime=table.runtime) as session:
+    with open_session(device, threads=table.threads, runtime=table.runtime) as session:
         require_conditions(table.conditions, device, session, table.dtype)
 
 
@@ -251,7 +252,8 @@ def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
             memory = kind.session_bytes + layer_memory(layer)
             found[entry.key] = Source(partial(kind.emit_layer, layer), memory)
         else:
-            network = read_network(entry.content)
+            whole = entry.content["network"] if entry.role == ROLE else entry.content
+            network = read_network(whole)
             memory = 3 * network.parameter_bytes + 2 * network.peak_memory
             found[entry.key] = Source(partial(kind.emit, network), memory + _OVERHEAD_BYTES)
     return found

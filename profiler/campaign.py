@@ -16,8 +16,8 @@ from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, DeviceLost, WorkerLost
 from .drift import Drift, drift
 from .one_run import Models, OneRun, Source
+from .open_session import Session, open_session
 from .progress import Report, silent
-from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Store
 
@@ -70,7 +70,7 @@ class Summary:
         return "; ".join(found)
 
 
-def conditions_of(device: Device, session: WorkerSession, dtype: str) -> dict[str, object]:
+def conditions_of(device: Device, session: Session, dtype: str) -> dict[str, object]:
     """Everything that must be equal for two values to be comparable; `dtype` is the models'."""
     board = device.description
     return {
@@ -90,7 +90,7 @@ def conditions_of(device: Device, session: WorkerSession, dtype: str) -> dict[st
 
 
 def require_conditions(
-    required: Mapping[str, object], device: Device, session: WorkerSession, dtype: str
+    required: Mapping[str, object], device: Device, session: Session, dtype: str
 ) -> None:
     """Raise `ConditionsChanged` where the board is in another state than is required."""
     if differences := mismatch(required, conditions_of(device, session, dtype)):
@@ -141,7 +141,7 @@ def run_campaign(
                 pause = f"{schedule.pause_seconds:g}"
                 device.transport.run(["sleep", pause], timeout=schedule.pause_seconds + 10)
             work.prepare()
-            with WorkerSession(device, threads=threads, runtime=runtime) as session:
+            with open_session(device, threads=threads, runtime=runtime) as session:
                 conditions = conditions_of(device, session, dtype)
                 if required is not None:
                     require_conditions(required, device, session, dtype)

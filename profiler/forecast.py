@@ -53,22 +53,23 @@ def forecast(
     Keeps nothing. Raises what the board and the worker raise.
     """
     networks = [*plan.calibration, *plan.validation]
-    speed = _seconds_per_mac(device, networks, schedule, threads, runtime, report)
+    speed, between = _speed(device, networks, schedule, threads, runtime, report)
     layers = {layer.signature: layer for layer in plan.layers}
     measured = plan.sizes[-1]
     inference = sum(_INVOCATION + speed * layer.macs for layer in layers.values()) / len(layers)
-    whole = sum(_visit(speed * network.macs, schedule) for network in networks)
+    larger = [*plan.blocks, *networks]
+    whole = sum(between + _visit(speed * network.macs, schedule) for network in larger)
     visits = schedule.minimum_rounds + 1
     seconds = schedule.runs * (
         schedule.warmup_seconds
-        + _LOADING * (measured + len(networks))
-        + visits * (measured * _visit(inference, schedule) + whole)
+        + _LOADING * (measured + len(larger))
+        + visits * (measured * (between + _visit(inference, schedule)) + whole)
     )
     return Forecast(
         len(layers),
         len(by_family(layers.values())),
         len(plan.first),
-        measured,
+        measured + len(plan.blocks),
         len(networks),
         seconds,
         dict(Counter(layer.op for layer in layers.values()).most_common()),
@@ -81,17 +82,18 @@ def _visit(inference: float, schedule: Schedule) -> float:
     return schedule.warmup * inference + schedule.samples * sample
 
 
-def _seconds_per_mac(
+def _speed(
     device: Device,
     networks: list[Network],
     schedule: Schedule,
     threads: int,
     runtime: str,
     report: Report,
-) -> float:
-    """The board's speed on the smallest, the middle and the largest network."""
+) -> tuple[float, float]:
+    """Seconds for each MAC on the smallest, the middle and the largest network, and seconds of a
+    visit outside of inferences (many where it is a process of its own)."""
     if not networks:
-        return 1e-9
+        return 1e-9, 0.0
     ordered = sorted(networks, key=lambda network: network.macs)
     chosen = [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
     few = TablePlan(_layers(chosen), tuple(chosen), (), {})
@@ -108,7 +110,10 @@ def _seconds_per_mac(
             representative(values[number]) / read_network(entry.content).macs
             for number, entry in store.entries().items()
         ]
-    return float(np.median(speeds))
+        evidence = store.evidence()
+        visits = len(store.visits(probes=True).seconds) + sum("reference" in r for r in evidence)
+        outside = sum(row["wall"] - row["inside"] for row in evidence if "wall" in row)
+    return float(np.median(speeds)), max(0.0, outside / visits)
 
 
 def _layers(networks: list[Network]) -> tuple[Layer, ...]:

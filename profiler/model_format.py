@@ -18,7 +18,10 @@ AUTO = "auto"  # of runtimes: whichever there is that takes the format; for tabl
 ONNX_RUNTIME = "onnxruntime"
 ONNX_SUFFIX = ".onnx"
 SIMULATED = "simulated"  # what the fake board says
-TFLITE_RUNTIMES = ("ai-edge-litert", "tflite-runtime")
+BENCHMARK_MODEL = "benchmark_model"  # TFLite's tool; behind a colon its delegate
+TRTEXEC = "trtexec"  # TensorRT's tool
+TFLITE_RUNTIMES = ("ai-edge-litert", "tflite-runtime", BENCHMARK_MODEL)
+ONNX_RUNTIMES = (ONNX_RUNTIME, TRTEXEC)
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,13 @@ def format_of_runtime(runtime: object) -> ModelFormat:
 
     Raises `InputError` for a name that is none.
     """
-    name = str(runtime).partition(":")[0]  # behind the colon: ONNX Runtime's providers
-    if name == ONNX_RUNTIME:
+    name, colon, _ = str(runtime).partition(":")  # behind the colon: providers, or a delegate
+    if name in ONNX_RUNTIMES and not (name == TRTEXEC and colon):
         return onnx_format()
-    if runtime in (AUTO, SIMULATED, *TFLITE_RUNTIMES):
+    if name in (AUTO, SIMULATED, *TFLITE_RUNTIMES) and not (name != BENCHMARK_MODEL and colon):
         return TFLITE
-    raise InputError(
-        f"there is no runtime {runtime!r}; give {', '.join((AUTO, *TFLITE_RUNTIMES))}, or "
-        f"{ONNX_RUNTIME}"
-    )
+    names = (AUTO, *TFLITE_RUNTIMES, ONNX_RUNTIME)
+    raise InputError(f"there is no runtime {runtime!r}; give {', '.join(names)}, or {TRTEXEC}")
 
 
 def format_of_file(path: Path, data: bytes) -> ModelFormat:

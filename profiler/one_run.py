@@ -21,8 +21,9 @@ from .drift import drift, in_slow_stretch
 from .layers import Network
 from .model_format import format_of_runtime
 from .network_builder import NetworkBuilder
+from .open_session import Session
 from .progress import Progress, Report
-from .run_litert import Model, Visit, WorkerSession
+from .run_litert import Model, Visit
 from .schedule import (
     PROBE_ROUND,
     Schedule,
@@ -37,7 +38,6 @@ from .store import Store
 
 COMMIT_SECONDS = 1.0
 REFERENCE_KEY = "the reference model"
-REFERENCE_INTERVAL = 250  # the reference model is visited before so many others
 REFERENCE_REPEATS = 10
 KEPT_BYTES = 16_384  # of a model as it is sent; a larger one is written anew in each run
 
@@ -128,6 +128,7 @@ class OneRun:
         self._batches = self._split(self._cohorts())
         self.session: int | None = None
         self.inside = 0.0  # seconds in inferences, warm-up included
+        self._last_wall = 0.0  # seconds that the last round took on the board
         self.visits = 0  # that this session has seen
         self.loaded_bytes = 0  # by estimate, of the batch that was loaded last
         self.resident = 0.0  # bytes, the most that the worker has had
@@ -207,7 +208,7 @@ class OneRun:
         todo = next((batch for batch in self._batches if self._step(batch) is not None), [])
         self._models.prepare(self._keys[entry] for entry in todo)
 
-    def measure(self, session: WorkerSession, conditions: Mapping[str, object]) -> None:
+    def measure(self, session: Session, conditions: Mapping[str, object]) -> None:
         """Go on to the end of the run."""
         # Together with the board's clock it tells this session from any other (see merge_tables).
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
@@ -224,17 +225,20 @@ class OneRun:
                 self._load(session, rounds)
                 self._visit(session, rounds)
 
-    def _warm_up(self, session: WorkerSession) -> None:
+    def _warm_up(self, session: Session) -> None:
         """Run the reference model until the board is warm; its times are evidence only."""
         self._load_reference(session)
         schedule = self._schedule
         seconds = 0.0
         values: list[float] = []
-        visits = [(REFERENCE_KEY, REFERENCE_REPEATS)] * 10
+        visits = [(REFERENCE_KEY, REFERENCE_REPEATS)] * min(10, schedule.warmup_visits)
         while seconds < schedule.warmup_seconds or len(values) < schedule.warmup_visits:
+            inside = 0.0
             for visit in self._measured(session, [(PROBE_ROUND, visits)]):
                 values.append(min(visit.seconds))
-                seconds += sum(visit.warmup) + sum(visit.seconds) * visit.repeats
+                inside += sum(visit.warmup) + sum(visit.seconds) * visit.repeats
+            # Where a visit is a process, the board is at work between inferences, too.
+            seconds += max(inside, self._last_wall)
         evidence: list[dict[str, Any]] = [
             {
                 "warmup_seconds": seconds,
@@ -249,11 +253,11 @@ class OneRun:
         evidence += [{"batched": cohort} for cohort in self._cohorts()[known:]]
         self._commit([], PROBE_ROUND, evidence)
 
-    def _load_reference(self, session: WorkerSession) -> None:
+    def _load_reference(self, session: Session) -> None:
         emit = format_of_runtime(session.hello.get("runtime")).emit
         session.load_one(Model(REFERENCE_KEY, lambda: emit(reference_network())))
 
-    def _load(self, session: WorkerSession, rounds: Sequence[tuple[int, list[int]]]) -> None:
+    def _load(self, session: Session, rounds: Sequence[tuple[int, list[int]]]) -> None:
         """Load what the rounds need and is not loaded yet."""
         self._load_reference(session)
         needed = dict.fromkeys(entry for _, order in rounds for entry in order)
@@ -266,13 +270,13 @@ class OneRun:
             if done % 50 == 0 or done == len(todo):
                 self._tell(f"loading models, {done} of {len(todo)}")
 
-    def _visit(self, session: WorkerSession, rounds: Sequence[tuple[int, list[int]]]) -> None:
+    def _visit(self, session: Session, rounds: Sequence[tuple[int, list[int]]]) -> None:
         """Visit a batch in each of the rounds, and commit at least once a second."""
         plans = []
         for number, order in rounds:
             visits = []
             for position, entry in enumerate(order):
-                if position % REFERENCE_INTERVAL == 0:
+                if position % session.reference_interval == 0:
                     visits.append((REFERENCE_KEY, REFERENCE_REPEATS))
                 count = 1
                 if number != PROBE_ROUND:
@@ -350,7 +354,7 @@ class OneRun:
 
     def _measured(
         self,
-        session: WorkerSession,
+        session: Session,
         plans: Sequence[tuple[int, Sequence[tuple[str, int]]]],
         evidence: list[dict[str, Any]] | None = None,
     ) -> Iterator[Visit]:
@@ -368,6 +372,7 @@ class OneRun:
                 continue
             number = next(ended)
             self.inside += answer.inside
+            self._last_wall = answer.wall
             if evidence is not None:
                 # The state beside each round, so that of each sample can be told.
                 self._look_at_memory(answer.conditions)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..devices.errors import PlacementError
+from .model_format import BENCHMARK_MODEL
 from .read_tflite import ModelInfo
 from .worker_onnx import CPU
 from .worker_onnx import NAME as ONNX
@@ -203,8 +204,10 @@ UNKNOWN = Placement(None)
 
 def runner_of(runtime: str) -> str:
     """What should run every operator in a runtime, as it calls itself or was asked for: "the
-    delegate", or in ONNX Runtime the execution provider that is preferred."""
+    delegate", one by its name, or in ONNX Runtime the execution provider that is preferred."""
     name, _, providers = runtime.partition(":")
+    if name == BENCHMARK_MODEL and providers:
+        return f"{DELEGATE} {providers}"
     if name != ONNX:
         return DELEGATE
     return providers.partition(",")[0].strip() or CPU

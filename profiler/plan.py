@@ -9,6 +9,7 @@ from typing import Any
 
 from ..devices.errors import InputError
 from .description import describe_layer, describe_network, network_key
+from .fragments import ROLE, Fragment, describe_fragment
 from .layers import Dtype, Layer, Network
 from .selection import Usage, ends
 from .store import Entry
@@ -27,8 +28,9 @@ class TablePlan:
 
     At most `operators` of the layers are measured, the others interpolated (None: all are
     measured); `usage` says how often each occurs, which decides. Where a `donor` lends prices,
-    exactly `chosen` are measured. Raises ValueError where a network has a layer that is not to be
-    priced, or dtypes are mixed.
+    exactly `chosen` are measured. `blocks` are measured instead of operators, each as a whole, for
+    runtimes that fuse. Raises ValueError where a network has a layer that is not to be priced, or
+    dtypes are mixed.
     """
 
     layers: tuple[Layer, ...]
@@ -39,6 +41,7 @@ class TablePlan:
     usage: Usage = field(default_factory=Usage, compare=False)
     donor: Donor | None = field(default=None, compare=False)
     chosen: tuple[Layer, ...] | None = None
+    blocks: tuple[Network, ...] = ()
 
     def __post_init__(self) -> None:
         priced = {layer.signature for layer in self.layers}
@@ -60,6 +63,8 @@ class TablePlan:
 
         These can be more than `operators`: what is not enclosed could not be priced.
         """
+        if self.blocks:
+            return ()
         if self.chosen is not None:
             return self.chosen
         layers = {layer.signature: layer for layer in self.layers}
@@ -70,8 +75,8 @@ class TablePlan:
     @property
     def sizes(self) -> list[int]:
         """How many operators are measured after each batch."""
-        if self.chosen is not None:
-            return [len(self.chosen)]
+        if self.blocks or self.chosen is not None:
+            return [len(self.first)]
         signatures = {layer.signature for layer in self.layers}
         least = len(self.first)
         most = max(least, min(len(signatures), self.operators or len(signatures)))
@@ -80,13 +85,14 @@ class TablePlan:
         return [least + (most - least) * i // BATCHES for i in range(BATCHES + 1)]
 
     def entries(self) -> list[Entry]:
-        """One entry for each operator of `first` and for each network, in a fixed order."""
+        """One entry for each operator of `first`, block and network, in a fixed order."""
         networks: dict[str, Entry] = {}
         for role, group in (("calibration", self.calibration), ("validation", self.validation)):
             for network in group:
                 key = network_key(network)
                 networks.setdefault(key, Entry(key, role, describe_network(network)))
-        return [operator_entry(layer) for layer in self.first] + list(networks.values())
+        operators = [operator_entry(layer) for layer in self.first]
+        return [*operators, *map(block_entry, self.blocks), *networks.values()]
 
 
 def plan_transfer(donor: LookupTable, *, measurements: int = MEASUREMENTS) -> TablePlan:
@@ -125,6 +131,13 @@ def plan_transfer(donor: LookupTable, *, measurements: int = MEASUREMENTS) -> Ta
         donor=lent,
         chosen=tuple(chosen),
     )
+
+
+def block_entry(block: Network) -> Entry:
+    """The entry of layers that are measured together; it knows their wiring besides."""
+    fragment = Fragment(tuple(block.layers))
+    content = {**describe_fragment(fragment), "network": describe_network(block)}
+    return Entry(fragment.signature, ROLE, content)
 
 
 def operator_entry(layer: Layer) -> Entry:

@@ -17,6 +17,7 @@ from .evidence import reference_minima, throttled_samples
 from .measurement import Measurement
 from .model_format import AUTO, format_of_file, runtime_for
 from .one_run import Source
+from .open_session import open_session
 from .operators import (
     UNKNOWN,
     OperatorProfile,
@@ -28,7 +29,7 @@ from .operators import (
 )
 from .progress import Report, silent
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
-from .run_litert import Model, WorkerSession
+from .run_litert import Model
 from .schedule import Schedule
 from .store import Entry, Store
 from .sustained import SustainedLoad, measure_sustained, read_sustained
@@ -146,7 +147,7 @@ def profile_model(
         if store.document("request") != request:  # what is wanted may change, what is kept fits
             store.write_document("request", request)
         if store.document("placement") is None:
-            with WorkerSession(device, threads=threads, runtime=runtime) as session:
+            with open_session(device, threads=threads, runtime=runtime) as session:
                 session.load_one(loaded)
                 placement = session.placement(loaded.key)
                 # The runtime's own name has its providers' in full.
@@ -192,7 +193,7 @@ def _time_operators(store: Store, device: Device, model: Model, threads: int, ru
     """Time the operators of a model and keep their times; return why not where that failed."""
     seconds = _profile(store).measurement.median.seconds
     try:
-        with WorkerSession(device, threads=threads, runtime=runtime) as session:
+        with open_session(device, threads=threads, runtime=runtime) as session:
             session.load_one(model)
             found = session.operators(model.key, _operator_runs(seconds), seconds)
     except (WorkerError, DeviceError) as error:

@@ -80,6 +80,9 @@ class WorkerSession:
     of the models that it holds. Raises `WorkerError` where it cannot start.
     """
 
+    reference_interval = 250  # a visit takes a millisecond or so
+    most_samples = 1_000_000
+
     def __init__(self, device: Device, *, threads: int = 1, runtime: str = "auto") -> None:
         self._device = device
         self.loaded: set[str] = set()
@@ -116,6 +119,10 @@ class WorkerSession:
         for file in WORKER_FILES:
             self._device.transport.push(file, folder / file.name)
         remote = str(folder / WORKER_FILE.name)
+        if self._device.python is None:
+            raise WorkerError(
+                f"{self._device.name} has no Python for our worker; give --benchmark-model PATH"
+            )
         argv = [self._device.python, remote, "--runtime", runtime, "--threads", str(threads)]
         if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]

@@ -16,8 +16,9 @@ from ..devices.errors import InputError
 from .campaign import conditions_of
 from .evidence import LEAST_DROP
 from .one_run import Source
+from .open_session import open_session
 from .progress import Progress, Report
-from .run_litert import Model, Visit, WorkerSession
+from .run_litert import Model, Visit
 from .store import SUSTAINED_RUN, Store
 
 WINDOW_SECONDS = 1.0
@@ -115,7 +116,7 @@ def measure_sustained(
     """
     if any(lasted >= seconds for lasted in _lasted(store).values()):
         return
-    with WorkerSession(device, threads=threads, runtime=runtime) as session:
+    with open_session(device, threads=threads, runtime=runtime) as session:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
         session.load_one(Model(key, source.emit))
@@ -126,20 +127,21 @@ def measure_sustained(
             visit = next(answer for answer in answers if isinstance(answer, Visit))
             begin = visit.at if begin is None else begin
             values = np.array(visit.seconds)
-            spent = sum(visit.warmup) + float(values.sum()) * repeats
+            spent = sum(visit.warmup) + float(values.sum()) * visit.repeats
             elapsed = visit.at - begin + spent
             window = {
                 "window": visit.at - begin,
                 "lasted": elapsed,
                 "median": float(np.median(values)),
                 "minimum": float(values.min()),
-                "inferences": 1 + len(values) * repeats,
+                "inferences": len(visit.warmup) + len(values) * visit.repeats,
                 **session.conditions(),
             }
             store.commit([], session=number, run=SUSTAINED_RUN, round_number=0, evidence=[window])
             inferences = WINDOW_SECONDS / window["median"]
-            repeats = max(1, math.ceil(inferences / WINDOW_SAMPLES))
-            samples = max(1, min(WINDOW_SAMPLES, round(inferences / repeats)))
+            most = min(WINDOW_SAMPLES, session.most_samples)
+            repeats = max(1, math.ceil(inferences / most))
+            samples = max(1, min(most, round(inferences / repeats)))
             report(Progress("sustained load", min(elapsed, seconds), seconds))
 
 

@@ -26,7 +26,7 @@ from .fragments import PricedFragment, PriceList
 from .interpolation import Scales
 from .layers import DTYPES, Dtype, Layer, Network
 from .measurement import Interval
-from .model_format import AUTO, ONNX_RUNTIME, TFLITE_RUNTIMES
+from .model_format import AUTO, ONNX_RUNTIMES, TFLITE_RUNTIMES
 from .pricing import Alone, read_scales
 from .sessions import prediction_interval
 from .store import Store
@@ -202,7 +202,7 @@ class LookupTable:
         then its conditions say that it differs.
         """
         runtime = str(self.conditions.get("runtime") or AUTO)
-        known = runtime.partition(":")[0] in (*TFLITE_RUNTIMES, ONNX_RUNTIME)
+        known = runtime.partition(":")[0] in (*TFLITE_RUNTIMES, *ONNX_RUNTIMES)
         return runtime if known else AUTO
 
     @property

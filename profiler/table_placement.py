@@ -13,8 +13,9 @@ from ..devices.errors import WorkerError, WorkerLost
 from .calibration import kind
 from .description import read_layer
 from .one_run import Source
+from .open_session import open_session
 from .operators import runner_of
-from .run_litert import Model, WorkerSession
+from .run_litert import Model
 from .store import Entry
 from .table import LookupTable
 from .table_result import Outside
@@ -39,7 +40,7 @@ def outside_kinds(
         if entry.role == "operator":
             first.setdefault(kind(read_layer(entry.content)), entry.key)
     found: Outside = {}
-    with WorkerSession(device, threads=threads, runtime=runtime) as session:
+    with open_session(device, threads=threads, runtime=runtime) as session:
         for name, key in first.items():
             session.load_one(Model(key, sources[key].emit))
             try:

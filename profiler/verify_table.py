@@ -24,8 +24,8 @@ from .changes import Ratio, common_ratio, find_changes
 from .description import describe_layer, describe_network
 from .diff_tables import OperatorChange, describe_changes
 from .one_run import Source
+from .open_session import open_session
 from .progress import Report, silent
-from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
@@ -152,7 +152,7 @@ def verify_table(
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
     runtime = table.runtime
-    with WorkerSession(device, threads=table.threads, runtime=runtime) as session:
+    with open_session(device, threads=table.threads, runtime=runtime) as session:
         differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
         return Verification(table, tuple(differences), None)

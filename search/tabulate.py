@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
+from ..profiler.fragments import Fragment
 from ..profiler.layers import Dtype, Layer, Network, Shape
 from ..profiler.network_builder import NetworkBuilder
 from ..profiler.plan import OPERATORS, TablePlan
@@ -27,13 +28,15 @@ def plan_table(
     operators: int | None = OPERATORS,
     seed: int = 0,
     dtype: Dtype = "float32",
+    in_blocks: bool = False,
 ) -> TablePlan:
     """What a table of `space` has to price: all signatures, and random networks to calibrate with
     and to judge by (disjoint). The same seed gives the same plan.
 
     `options` are what the space was opened with besides its name, remembered in the table; `dtype`
     is that of all layers and networks. At most `operators` signatures are measured, the others
-    interpolated (None: all are measured).
+    interpolated (None: all are measured). `in_blocks` measures whole stages instead, for a runtime
+    that fuses layers, where the space has no more of them than that.
     """
     rng = np.random.default_rng(seed)
     networks = _different_networks(space, calibration + validation, rng)
@@ -53,7 +56,31 @@ def plan_table(
         Usage.of(
             [space.network(space.random(rng)).as_dtype(dtype) for _ in range(SAMPLED_NETWORKS)]
         ),
+        blocks=tuple(blocks(space, operators) or ()) if in_blocks else (),
     )
+
+
+def blocks(space: SearchSpace, limit: int | None) -> list[Network] | None:
+    """Every form that a stage can have, on every input that it can meet, as a network of its own;
+    None where there are more than `limit` (31,195 of `mobilenetv3-32`)."""
+    found: dict[str, Network] = {}
+    inputs: dict[Shape, None] = {space.input_shape: None}
+    for stage in space.stages:
+        outputs: dict[Shape, None] = {}
+        choices = dict.fromkeys(
+            stage.canonical(choice) for choice in product(*(c.values for c in stage.coordinates))
+        )
+        for shape, choice in product(inputs, choices):
+            builder = NetworkBuilder(shape)
+            outputs.setdefault(builder.shape(stage.append(builder, 0, choice)))
+            if not builder.nodes:  # the stage vanishes
+                continue
+            block = builder.build()
+            found.setdefault(Fragment(tuple(block.layers)).signature, block)
+            if limit is not None and len(found) > limit:
+                return None
+        inputs = outputs
+    return list(found.values())
 
 
 def signatures(

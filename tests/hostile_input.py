@@ -37,7 +37,9 @@ from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.sources import open_source
 
+from .hostile_shell import spoilt_sessions
 from .mutations import mutate_database, mutate_line, mutate_model
+from .program_outputs import OUTPUTS
 from .small_board import QUICK, board, small_network
 
 TIME_LIMIT = 10.0  # seconds of a case; what it does takes milliseconds
@@ -370,6 +372,7 @@ def real_worker() -> Iterator[Channel]:
     device = connect("local")
     remote = device.workspace / "worker.py"
     device.transport.push(WORKER_FILE, remote)
+    assert device.python is not None
     channel = device.transport.open([device.python, str(remote)])
     assert json.loads(channel.receive(timeout=30))["hello"] == "boardfit worker"
     try:
@@ -378,10 +381,16 @@ def real_worker() -> Iterator[Channel]:
         device.transport.close()
 
 
+def _output(name: str, rng: random.Random, folder: Path) -> None:
+    OUTPUTS[name](rng)
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "table files": table_file,
     "profile files": profile_file,
     "model files": model_file,
     "worker lines": worker_lines,
     "campaigns": campaign_lines,
+    **{name: partial(_output, name) for name in OUTPUTS},
+    "tool sessions": spoilt_sessions,
 }

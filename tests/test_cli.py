@@ -321,3 +321,11 @@ def test_an_interrupted_command_says_so_and_goes_on(tmp_path: Path) -> None:
     assert "interrupted" in errors
     assert "Traceback" not in errors
     run(command, tmp_path)
+
+
+def test_a_tool_that_is_not_there_or_not_for_this_board_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(emit(reference_network()))
+    (tmp_path / "tool").write_bytes(b"\x7fELF\2\1" + bytes(12) + b"\x08\0" + bytes(44))  # MIPS
+    for tool, words in (("none", "there is no program none"), ("tool", "built for machine 8")):
+        done = run(["profile", "m.tflite", "--benchmark-model", tool], tmp_path, code=2)
+        assert words in done.stderr
