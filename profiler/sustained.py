@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ..devices.base import Device
 from ..devices.errors import InputError
+from ..devices.occupy import occupied
 from .campaign import conditions_of
 from .evidence import LEAST_DROP
 from .one_run import Source
-from .progress import Progress, Report
+from .progress import Progress, Report, telling
 from .run_litert import Model, Visit, WorkerSession
 from .store import SUSTAINED_RUN, Store
 
@@ -115,7 +116,10 @@ def measure_sustained(
     """
     if any(lasted >= seconds for lasted in _lasted(store).values()):
         return
-    with WorkerSession(device, threads=threads, runtime=runtime) as session:
+    with (
+        occupied(device, f"lasting load of {key}", tell=telling(report)) as lease,
+        WorkerSession(device, threads=threads, runtime=runtime) as session,
+    ):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
         session.load_one(Model(key, source.emit))
@@ -136,6 +140,7 @@ def measure_sustained(
                 "inferences": 1 + len(values) * repeats,
                 **session.conditions(),
             }
+            lease.check()
             store.commit([], session=number, run=SUSTAINED_RUN, round_number=0, evidence=[window])
             inferences = WINDOW_SECONDS / window["median"]
             repeats = max(1, math.ceil(inferences / WINDOW_SAMPLES))

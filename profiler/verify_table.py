@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..devices.base import Device
 from ..devices.conditions import mismatch
 from ..devices.errors import InputError, TableNotValid
+from ..devices.occupy import occupied
 from .build import sources
 from .calibration import BAR, kind
 from .campaign import conditions_of
@@ -24,7 +25,7 @@ from .changes import Ratio, common_ratio, find_changes
 from .description import describe_layer, describe_network
 from .diff_tables import OperatorChange, describe_changes
 from .one_run import Source
-from .progress import Report, silent
+from .progress import Report, silent, telling
 from .run_litert import WorkerSession
 from .schedule import Schedule
 from .store import Entry
@@ -152,7 +153,10 @@ def verify_table(
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
     runtime = table.runtime
-    with WorkerSession(device, threads=table.threads, runtime=runtime) as session:
+    with (
+        occupied(device, f"verify {table.path.name}", tell=telling(report)),
+        WorkerSession(device, threads=table.threads, runtime=runtime) as session,
+    ):
         differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
         return Verification(table, tuple(differences), None)
