@@ -60,7 +60,10 @@ LINE_LIMIT = 64 * 1024 * 1024  # bytes; a board that never ends a line cannot fi
 
 
 class Transport(Protocol):
-    """The way to one board."""
+    """The way to one board.
+
+    Commands may run in one thread while another one waits for a line of a channel.
+    """
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Completed:
         """Run a command to its end. Raises `DeviceTimeout`, `DeviceLost`, `CommandFailed` where
@@ -97,6 +100,7 @@ class Description:
 
     `model` is the board's name, or its processor's where it has none (a PC); `soc` the chip's.
     `governor` is one name where all cores have the same, otherwise the names joined with `+`.
+    `boot` is what the kernel drew when the board started: where it is another now, the rest may be.
     """
 
     model: str | None
@@ -107,6 +111,7 @@ class Description:
     kernel: str | None
     machine: str | None
     governor: str | None
+    boot: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

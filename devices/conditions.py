@@ -53,7 +53,14 @@ def describe(transport: Transport) -> Description:
         kernel=kernel,
         machine=machine,
         governor=parse_governors(governors),
+        boot=boot_identifier(transport),
     )
+
+
+def boot_identifier(transport: Transport) -> str | None:
+    """What the kernel drew when the board started, so that a restart can be seen; None where it
+    does not tell. Raises `DeviceLost` and `DeviceTimeout`."""
+    return _cat(transport, "/proc/sys/kernel/random/boot_id")
 
 
 def controls(description: Description, core: int | None, wanted: Wanted = NOTHING) -> list[str]:

@@ -16,6 +16,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceUnverified          what answers is not known to be the board
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
+│   ├── BoardInUse                another job measures on the board
 │   ├── DeviceUnauthorised        the board does not let this computer in
 │   ├── CommandFailed             a command on the board ended with an error
 │   └── SettingError              a setting of the board cannot be changed, or put back
@@ -127,6 +128,10 @@ class DeviceLost(DeviceError):
 
 class DeviceTimeout(DeviceError):
     """The board did not answer in the time given."""
+
+
+class BoardInUse(DeviceError):
+    """Another job measures on the board, or took it over; the message says who, and since when."""
 
 
 class DeviceUnauthorised(DeviceError):

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 
 from .base import LINE_LIMIT, Completed
 from .errors import CommandFailed, DeviceError, DeviceLost, DeviceTimeout, InputError
+from .fake_board import FakeBoard
 from .files import open_source, write_whole
 
 FAKE_UNAME: Mapping[str, str] = MappingProxyType(
@@ -127,8 +128,9 @@ class FakeTransport:
     """A board in memory.
 
     `files` are its files at the beginning (`self.files` those of the moment), `commands` answer
-    `run` besides the built-in `cat`, `uname`, `true`, `false` and `sleep`, and `programs` are what
-    `open` can start; both are found by the first word of the command.
+    `run` besides the built-in `uname`, `true`, `false`, `sleep` and those of `FakeBoard`, and
+    `programs` are what `open` can start; both are found by the first word of the command. Where a
+    `board` is given, this is one more way to it, and `files` and `clock` are the board's.
     """
 
     def __init__(
@@ -140,15 +142,18 @@ class FakeTransport:
         *,
         clock: SimulatedClock | None = None,
         uname: Mapping[str, str] = FAKE_UNAME,
+        board: FakeBoard | None = None,
     ) -> None:
-        self.files = dict(files)
-        self.clock = clock or SimulatedClock()
+        self.board = board or FakeBoard(files, clock or SimulatedClock())
+        self.board.attach(self)
+        self.files = self.board.files
+        self.clock = self.board.clock
         self._uname = uname
         self._commands = dict(commands)
         self._programs = dict(programs)
         self._line_noise = _LineNoise(faults)
         self._channels: list[FakeChannel] = []
-        self._closed = False
+        self._lost: str | None = None
 
     def run(self, argv: Sequence[str], *, timeout: float) -> Completed:
         """Answer a command. Raises `CommandFailed` where there is none of that name."""
@@ -156,8 +161,8 @@ class FakeTransport:
         name, *arguments = argv
         if name in self._commands:
             return self._commands[name](tuple(argv))
-        if name == "cat":
-            return self._cat(argv)
+        if (done := self.board.run(argv)) is not None:
+            return done
         if name == "uname" and arguments and arguments[0] in self._uname:
             return Completed(tuple(argv), 0, f"{self._uname[arguments[0]]}\n".encode(), b"")
         if name in {"true", "false"}:
@@ -183,7 +188,7 @@ class FakeTransport:
         """Copy a file into memory. Raises `InputError` where it is missing."""
         self._check_open()
         with open_source(local, InputError) as source:
-            self.files[str(remote)] = source.read()
+            self.board.write(str(remote), source.read())
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
         """Copy a file from memory. Raises `CommandFailed` where it is missing, `StorageError`."""
@@ -194,20 +199,20 @@ class FakeTransport:
 
     def close(self) -> None:
         """End all programs. Closing twice does nothing."""
-        self._closed = True
+        self._end("the way to the fake board was closed; connect again")
+
+    def break_link(self) -> None:
+        """Lose the link, as where a cable is pulled: whoever uses it then meets `DeviceLost`."""
+        self._end("the link to the fake board broke; run the same command again")
+
+    def _end(self, why: str) -> None:
+        self._lost = self._lost or why
         for channel in self._channels:
-            channel.close()
+            channel.end(why)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise DeviceLost("the way to the fake board was closed; connect again")
-
-    def _cat(self, argv: Sequence[str]) -> Completed:
-        paths = [str(PurePosixPath(path)) for path in argv[1:] if path != "--"]
-        found = b"".join(self.files[path] for path in paths if path in self.files)
-        missing = [path for path in paths if path not in self.files]
-        words = "".join(f"cat: {path}: No such file or directory\n" for path in missing)
-        return Completed(tuple(argv), int(bool(missing)), found, words.encode())
+        if self._lost is not None:
+            raise DeviceLost(self._lost)
 
 
 class FakeChannel:
@@ -261,7 +266,11 @@ class FakeChannel:
 
     def close(self) -> None:
         """End the program. Closing twice does nothing."""
-        self._ended = self._ended or f"{self._name} was closed; start it again"
+        self.end(f"{self._name} was closed; start it again")
+
+    def end(self, why: str) -> None:
+        """End the program; `why` is told to whoever still asks it something."""
+        self._ended = self._ended or why
         self._answers.clear()
 
     def _next_line(self) -> bytes | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import InputError, TableFileError
+from ..devices.occupy import occupied
 from .campaign import MEMORY_CAP, Summary, require_conditions, run_campaign
 from .description import read_layer, read_network
 from .fragments import ROLE
@@ -24,7 +25,7 @@ from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
 from .open_session import open_session
 from .plan import OPERATORS, TablePlan, operator_entry
-from .progress import Report, silent
+from .progress import Report, silent, telling
 from .schedule import Schedule
 from .selection import Selection, Usage, ends
 from .store import Entry, Store
@@ -91,17 +92,18 @@ def build_table(
 
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
-            for size in plan.sizes[:-1]:
-                measure(1, "choose operators")
-                if more := next_operators(store, plan, size):
-                    store.add(more)
-            for count in runs:
-                stage = "measure operators" if count == runs[0] else f"measure, run {count}"
-                summary = measure(count, stage)
-                judged = judge(store, runs=count)
-                if judged.validation is None or judged.validation.passes:
-                    break
-            _finish(store, device, judged, summary, count, threads=threads, runtime=runtime)
+            with occupied(device, f"build {path.name}", tell=telling(report)):
+                for size in plan.sizes[:-1]:
+                    measure(1, "choose operators")
+                    if more := next_operators(store, plan, size):
+                        store.add(more)
+                for count in runs:
+                    stage = "measure operators" if count == runs[0] else f"measure, run {count}"
+                    summary = measure(count, stage)
+                    judged = judge(store, runs=count)
+                    if judged.validation is None or judged.validation.passes:
+                        break
+                _finish(store, device, judged, summary, count, threads=threads, runtime=runtime)
     return LookupTable.open(path)
 
 
@@ -131,10 +133,13 @@ def extend_table(
             f"{path} holds blocks of layers that were measured together, and single operators "
             "cannot be added to them; build a table with `boardfit profile --space NAME`"
         )
-    check_conditions(table, device)
+    check_conditions(table, device, report)
     first = missing if len(missing) <= operators else ends(missing)
     count = table.runs + 1
-    with Store.open(path, write=True) as store:
+    with (
+        Store.open(path, write=True) as store,
+        occupied(device, f"extend {path.name}", tell=telling(report)),
+    ):
         schedule = Schedule(**(store.document("plan") or {})["schedule"])
 
         def measure(runs: int) -> Summary:
@@ -165,9 +170,12 @@ def extend_table(
     return LookupTable.open(path)
 
 
-def check_conditions(table: LookupTable, device: Device) -> None:
+def check_conditions(table: LookupTable, device: Device, report: Report = silent) -> None:
     """Raise `ConditionsChanged` where the board is not in the state the table was measured in."""
-    with open_session(device, threads=table.threads, runtime=table.runtime) as session:
+    with (
+        occupied(device, f"look at the board for {table.path.name}", tell=telling(report)),
+        open_session(device, threads=table.threads, runtime=table.runtime) as session,
+    ):
         require_conditions(table.conditions, device, session, table.dtype)
 
 

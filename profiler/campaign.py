@@ -7,17 +7,20 @@ the same call goes on after any interruption, in a new session of the same file.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..devices.base import Device
-from ..devices.conditions import mismatch
-from ..devices.errors import ConditionsChanged, DeviceLost, WorkerLost
+from ..devices.conditions import boot_identifier, describe, mismatch
+from ..devices.errors import ConditionsChanged, DeviceError, DeviceLost, DeviceTimeout, WorkerLost
+from ..devices.lease import Lease
+from ..devices.occupy import occupied
 from .drift import Drift, drift
 from .one_run import Models, OneRun, Source
 from .open_session import Session, open_session
-from .progress import Report, silent
+from .progress import Report, silent, telling
 from .schedule import Schedule
 from .store import Store
 
@@ -119,48 +122,57 @@ def run_campaign(
     `sources` gives the model of each entry by its key, `dtype` is that of all of them, `stage`
     names the work in reports. Where the values are to be compared with others, `required` are the
     conditions of these: `ConditionsChanged` is raised before anything is measured under different
-    ones. Entries may be added to the store between calls; only what is missing is measured. A
-    worker that is lost once it has begun is replaced up to `RESTARTS` times in a run (not where
-    the second one in a row has seen nothing), with half the models at once where memory ran out.
-    Raises what the board, the worker or the disk raise, too; what was committed before stays, and
-    the same call goes on from there.
+    ones. Entries may be added to the store between calls; only what is missing is measured, on a
+    board that this job has alone. A worker or a link that is lost is replaced up to `RESTARTS`
+    times in a run (not where the second one in a row has seen nothing), with half the models at
+    once where memory ran out; a board that restarted meanwhile is looked at anew. Raises what the
+    board, the worker or the disk raise, too; what was committed before stays, and the same call
+    goes on from there.
     """
     begin = time.monotonic()
     models = Models(sources)
     unconfirmed: dict[str, None] = {}
     restarts: list[str] = []
     inside = resident = 0.0
-    for run in range(schedule.runs):
-        lost = fruitless = 0
-        while True:
-            work = OneRun(store, models, schedule, run, memory_cap, stage, report)
-            if work.finished:
-                unconfirmed |= dict.fromkeys(work.unconfirmed)
-                break
-            if run and schedule.pause_seconds:
-                pause = f"{schedule.pause_seconds:g}"
-                device.transport.run(["sleep", pause], timeout=schedule.pause_seconds + 10)
-            work.prepare()
-            with open_session(device, threads=threads, runtime=runtime) as session:
-                conditions = conditions_of(device, session, dtype)
-                if required is not None:
-                    require_conditions(required, device, session, dtype)
+    with contextlib.ExitStack() as job:
+        lease: Lease | None = None
+        for run in range(schedule.runs):
+            losses = _Losses()
+            while True:
+                work = OneRun(store, models, schedule, run, memory_cap, stage, report)
+                if work.finished:
+                    unconfirmed |= dict.fromkeys(work.unconfirmed)
+                    break
                 try:
-                    work.measure(session, conditions)
-                except (DeviceLost, WorkerLost) as error:
-                    lost += 1
+                    if lease is None:
+                        purpose = f"{stage} for {store.path.name}"
+                        lease = job.enter_context(occupied(device, purpose, tell=telling(report)))
+                        if lease.waited:  # for a job that may have changed the board
+                            device = _looked_at_anew(device)
+                    if run and schedule.pause_seconds:
+                        _rest(device, schedule.pause_seconds)
+                    if boot_identifier(device.transport) != device.description.boot:
+                        lease.renew()  # a restart frees the board for everybody
+                        lease.check()
+                        device = _looked_at_anew(device)
+                        work.tell(f"{device.name} has restarted and was looked at anew")
+                    work.prepare()
+                    with open_session(device, threads=threads, runtime=runtime) as session:
+                        conditions = conditions_of(device, session, dtype)
+                        if required is not None:
+                            require_conditions(required, device, session, dtype)
+                        work.measure(session, conditions, lease.check)
+                except (DeviceLost, DeviceTimeout, WorkerLost) as error:
                     # Without models of ours, fewer of them would not help.
                     full = _out_of_memory(error) and work.loaded_bytes > 0
-                    fruitless = 0 if work.visits or full else fruitless + 1
-                    if lost > RESTARTS or fruitless > 1:
-                        raise
+                    losses.add(error, device, fruitless=not (work.visits or full))
                     restarts.append(_why(error))
                     if full:
                         memory_cap = min(memory_cap, work.loaded_bytes) // 2
                         restarts[-1] += f"; from here on at most {memory_cap:,} bytes of models"
                     work.note_loss(restarts[-1])
-            inside += work.inside
-            resident = max(resident, work.resident)
+                inside += work.inside
+                resident = max(resident, work.resident)
     return Summary(
         entries=len(store.entries()),
         unconfirmed=tuple(unconfirmed),
@@ -173,8 +185,47 @@ def run_campaign(
     )
 
 
-def _out_of_memory(error: DeviceLost | WorkerLost) -> bool:
-    return error.killed if isinstance(error, DeviceLost) else error.out_of_memory
+class _Losses:
+    """The workers and links that a run has lost."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._fruitless = 0  # in a row
+
+    def add(
+        self, error: DeviceLost | DeviceTimeout | WorkerLost, device: Device, *, fruitless: bool
+    ) -> None:
+        """Count one more. Raises it, with how often that was, where there were too many."""
+        self._times.append(time.monotonic())
+        self._fruitless = self._fruitless + 1 if fruitless else 0
+        if len(self._times) <= RESTARTS and self._fruitless < 2:
+            return
+        words = (
+            f"{error}. {device.name} was lost {len(self._times)} times within "
+            f"{self._times[-1] - self._times[0]:.0f} s and is given up: look at its power, its "
+            "link and its memory; what was measured is kept, and the same command goes on"
+        )
+        if isinstance(error, WorkerLost):
+            raise WorkerLost(words, out_of_memory=error.out_of_memory) from error
+        if isinstance(error, DeviceLost):
+            raise DeviceLost(words, killed=error.killed) from error
+        raise DeviceTimeout(words) from error
+
+
+def _looked_at_anew(device: Device) -> Device:
+    """The board as it is now: a restart, or another job, may have left its governor otherwise."""
+    return replace(device, description=describe(device.transport))
+
+
+def _rest(device: Device, seconds: float) -> None:
+    """Let so much of the board's own time pass."""
+    device.transport.run(["sleep", f"{seconds:g}"], timeout=seconds + 10)
+
+
+def _out_of_memory(error: DeviceError | WorkerLost) -> bool:
+    if isinstance(error, WorkerLost):
+        return error.out_of_memory
+    return isinstance(error, DeviceLost) and error.killed
 
 
 def _why(error: Exception) -> str:

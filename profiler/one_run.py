@@ -127,6 +127,7 @@ class OneRun:
         self._find_slow_visits()
         self._batches = self._split(self._cohorts())
         self.session: int | None = None
+        self._check: Callable[[], None] = lambda: None
         self.inside = 0.0  # seconds in inferences, warm-up included
         self._last_wall = 0.0  # seconds that the last round took on the board
         self.visits = 0  # that this session has seen
@@ -208,8 +209,15 @@ class OneRun:
         todo = next((batch for batch in self._batches if self._step(batch) is not None), [])
         self._models.prepare(self._keys[entry] for entry in todo)
 
-    def measure(self, session: Session, conditions: Mapping[str, object]) -> None:
-        """Go on to the end of the run."""
+    def measure(
+        self,
+        session: Session,
+        conditions: Mapping[str, object],
+        check: Callable[[], None],
+    ) -> None:
+        """Go on to the end of the run; `check` raises where what was just measured is worth
+        nothing, and is called before it is kept."""
+        self._check = check
         # Together with the board's clock it tells this session from any other (see merge_tables).
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         self.session = self._store.begin_session(self._run, now, conditions)
@@ -268,7 +276,7 @@ class OneRun:
         self.loaded_bytes = sum(map(self._models.memory, todo))
         for done, _ in enumerate(session.load(map(self._models.model, todo)), start=1):
             if done % 50 == 0 or done == len(todo):
-                self._tell(f"loading models, {done} of {len(todo)}")
+                self.tell(f"loading models, {done} of {len(todo)}")
 
     def _visit(self, session: Session, rounds: Sequence[tuple[int, list[int]]]) -> None:
         """Visit a batch in each of the rounds, and commit at least once a second."""
@@ -320,6 +328,8 @@ class OneRun:
         evidence: Sequence[dict[str, Any]],
     ) -> None:
         assert self.session is not None
+        if visits:
+            self._check()
         self._store.commit(
             visits, session=self.session, run=self._run, round_number=number, evidence=evidence
         )
@@ -332,13 +342,13 @@ class OneRun:
             self._spent[entry, number] = math.fsum(inside)
         self.visits += len(visits)
         if visits:
-            self._tell(f"run {self._run + 1} of {self._schedule.runs}, round {number + 1}")
+            self.tell(f"run {self._run + 1} of {self._schedule.runs}, round {number + 1}")
 
     def note_loss(self, why: str) -> None:
         """Write down that the worker was lost, and report it."""
         if self.session is not None:
             self._commit([], PROBE_ROUND, [{"lost": why}])
-        self._tell(f"a worker was lost and another one goes on: {why}")
+        self.tell(f"a worker was lost and another one goes on: {why}")
 
     def _find_slow_visits(self) -> None:
         """Find out which visits met the board in a slow state, from all evidence of the run."""
@@ -388,7 +398,8 @@ class OneRun:
     def _look_at_memory(self, conditions: Mapping[str, float]) -> None:
         self.resident = max(self.resident, conditions.get("resident", 0.0))
 
-    def _tell(self, detail: str) -> None:
+    def tell(self, detail: str) -> None:
+        """Report how far the run has come."""
         # Restless entries get more rounds than this; progress then waits at the end of the run.
         visits = (self._schedule.minimum_rounds + 1) * len(self._keys)
         here = min(visits, sum(len(seen) for seen in self._seen.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..devices.base import Device
 from ..devices.errors import DeviceError, TableFileError, WorkerError
+from ..devices.occupy import occupied
 from .build import begin_or_continue, measurement
 from .campaign import run_campaign
 from .evidence import reference_minima, throttled_samples
@@ -27,7 +28,7 @@ from .operators import (
     read_placement,
     runner_of,
 )
-from .progress import Report, silent
+from .progress import Report, silent, telling
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
 from .run_litert import Model
 from .schedule import Schedule
@@ -147,7 +148,10 @@ def profile_model(
         if store.document("request") != request:  # what is wanted may change, what is kept fits
             store.write_document("request", request)
         if store.document("placement") is None:
-            with open_session(device, threads=threads, runtime=runtime) as session:
+            with (
+                occupied(device, f"look at {path.name}", tell=telling(report)),
+                open_session(device, threads=threads, runtime=runtime) as session,
+            ):
                 session.load_one(loaded)
                 placement = session.placement(loaded.key)
                 # The runtime's own name has its providers' in full.
@@ -173,7 +177,7 @@ def profile_model(
             runs += 1
         problem = ""
         if operators and store.document("operators") is None:
-            problem = _time_operators(store, device, loaded, threads, runtime)
+            problem = _time_operators(store, device, loaded, threads, runtime, telling(report))
         if sustained is not None:  # last: it leaves the board hot
             measure_sustained(
                 store,
@@ -189,11 +193,21 @@ def profile_model(
         return replace(_profile(store), problem=problem)
 
 
-def _time_operators(store: Store, device: Device, model: Model, threads: int, runtime: str) -> str:
+def _time_operators(
+    store: Store,
+    device: Device,
+    model: Model,
+    threads: int,
+    runtime: str,
+    tell: Callable[[str], None],
+) -> str:
     """Time the operators of a model and keep their times; return why not where that failed."""
     seconds = _profile(store).measurement.median.seconds
     try:
-        with open_session(device, threads=threads, runtime=runtime) as session:
+        with (
+            occupied(device, f"time the operators of {model.key}", tell=tell),
+            open_session(device, threads=threads, runtime=runtime) as session,
+        ):
             session.load_one(model)
             found = session.operators(model.key, _operator_runs(seconds), seconds)
     except (WorkerError, DeviceError) as error:

@@ -21,3 +21,8 @@ Report = Callable[[Progress], None]
 
 def silent(progress: Progress) -> None:
     """Report nothing."""
+
+
+def telling(report: Report, stage: str = "wait for the board") -> Callable[[str], None]:
+    """Report sentences that say what is waited for."""
+    return lambda words: report(Progress(stage, 0, 1, words))

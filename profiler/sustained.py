@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ..devices.base import Device
 from ..devices.errors import InputError
+from ..devices.occupy import occupied
 from .campaign import conditions_of
 from .evidence import LEAST_DROP
 from .one_run import Source
 from .open_session import open_session
-from .progress import Progress, Report
+from .progress import Progress, Report, telling
 from .run_litert import Model, Visit
 from .store import SUSTAINED_RUN, Store
 
@@ -116,7 +117,10 @@ def measure_sustained(
     """
     if any(lasted >= seconds for lasted in _lasted(store).values()):
         return
-    with open_session(device, threads=threads, runtime=runtime) as session:
+    with (
+        occupied(device, f"lasting load of {key}", tell=telling(report)) as lease,
+        open_session(device, threads=threads, runtime=runtime) as session,
+    ):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
         session.load_one(Model(key, source.emit))
@@ -137,6 +141,7 @@ def measure_sustained(
                 "inferences": len(visit.warmup) + len(values) * visit.repeats,
                 **session.conditions(),
             }
+            lease.check()
             store.commit([], session=number, run=SUSTAINED_RUN, round_number=0, evidence=[window])
             inferences = WINDOW_SECONDS / window["median"]
             most = min(WINDOW_SAMPLES, session.most_samples)

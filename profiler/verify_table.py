@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..devices.base import Device
 from ..devices.conditions import mismatch
 from ..devices.errors import InputError, TableNotValid
+from ..devices.occupy import occupied
 from .build import sources
 from .calibration import BAR, kind
 from .campaign import conditions_of
@@ -25,7 +26,7 @@ from .description import describe_layer, describe_network
 from .diff_tables import OperatorChange, describe_changes
 from .one_run import Source
 from .open_session import open_session
-from .progress import Report, silent
+from .progress import Report, silent, telling
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
@@ -152,7 +153,10 @@ def verify_table(
     if min(sample, networks) < 0:
         raise InputError(f"cannot measure {min(sample, networks)} of something; give 0 or more")
     runtime = table.runtime
-    with open_session(device, threads=table.threads, runtime=runtime) as session:
+    with (
+        occupied(device, f"verify {table.path.name}", tell=telling(report)),
+        open_session(device, threads=table.threads, runtime=runtime) as session,
+    ):
         differences = mismatch(table.conditions, conditions_of(device, session, table.dtype))
     if differences:
         return Verification(table, tuple(differences), None)

@@ -22,11 +22,12 @@ import torch
 from ..devices.base import Device
 from ..devices.errors import InputError
 from ..devices.files import exclusive
+from ..devices.occupy import occupied
 from ..profiler.build import check_conditions
 from ..profiler.description import network_key
 from ..profiler.layers import Network
 from ..profiler.measurement import seconds_text
-from ..profiler.progress import Progress, Report, silent
+from ..profiler.progress import Progress, Report, silent, telling
 from ..profiler.table import LookupTable
 from ..profiler.tie import TiedMeasurement, measure_tied
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
@@ -148,7 +149,7 @@ def search(
         begin_run(folder, identity)
         if (result := read_result(folder)) is not None:
             return result
-        check_conditions(table, device)  # now, and not after hours of training
+        check_conditions(table, device, report)  # now, and not after hours of training
         parts = Parts(folder)
         with parts("super-network"):
             supernet = _supernet(space, dataset, settings, folder, identity, report)
@@ -164,7 +165,7 @@ def search(
         for name, architecture in architectures.items():
             with parts(f"train the {name} network"):
                 modules[name] = _final(name, space, architecture, dataset, settings, folder, report)
-        with parts("measure"):
+        with occupied(device, f"measure {folder.name}", tell=telling(report)), parts("measure"):
             exported = {
                 name: export(
                     module,

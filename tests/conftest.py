@@ -1,6 +1,7 @@
 """What all tests share: threads, a place of their own, and how a missing program is told."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime, where tests use it themselves
+
+# Tests of this process do not wait for another's, nor for a person's who measures here.
+_leases = tempfile.TemporaryDirectory(prefix="boardfit-leases-")
+os.environ["BOARDFIT_LEASES"] = _leases.name
 
 
 def missing(what: str, remedy: str) -> None:

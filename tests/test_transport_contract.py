@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +166,30 @@ def test_channels_do_not_mix(board: Board) -> None:
     one.close()
     two.send(b"still there")
     assert two.receive(timeout=10) == b"still there"
+
+
+def test_commands_run_while_another_thread_waits_for_a_line(board: Board) -> None:
+    """A lease is renewed while the worker is measuring."""
+    channel = board.transport.open(board.call("echo"))
+    waits, enough = threading.Event(), threading.Event()
+    found: list[bytes] = []
+
+    def wait() -> None:
+        while not enough.is_set():
+            waits.set()
+            with contextlib.suppress(DeviceTimeout):
+                channel.receive(timeout=0.5)
+        channel.send(b"still there")
+        found.append(channel.receive(timeout=10))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert waits.wait(10)
+    for _ in range(3):
+        assert board.transport.run(["true"], timeout=10).code == 0
+    enough.set()
+    thread.join(30)
+    assert found == [b"still there"]
 
 
 def test_a_line_cannot_smuggle_in_another(board: Board) -> None:

@@ -6,12 +6,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from boardfit.devices.base import LINE_LIMIT, Completed, Transport
 from boardfit.devices.fake import FakeTransport, Program, ProgramExit
 from boardfit.devices.local import LocalTransport
+from boardfit.devices.reconnecting import ReconnectingTransport
 from boardfit.devices.ssh import SshTransport
 
 from .sshd import Sshd
@@ -141,9 +143,25 @@ def ssh_board(folder: Path) -> Iterator[Board]:
         yield Board(SshTransport([server.hop()]), PurePosixPath(server.home / "board"), call_real)
 
 
+def reconnecting(
+    make: Callable[[Path], contextlib.AbstractContextManager[Board]], folder: Path
+) -> contextlib.AbstractContextManager[Board]:
+    """A board that is reached through `ReconnectingTransport`, over its own way."""
+
+    @contextlib.contextmanager
+    def board() -> Iterator[Board]:
+        with make(folder) as found:
+            yield replace(found, transport=ReconnectingTransport(lambda: found.transport))
+
+    return board()
+
+
 # A folder of the test's own -> the board, for as long as the context lasts.
 BOARDS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Board]]] = {
     "local": local_board,
     "fake": fake_board,
     "ssh": ssh_board,
+    "reconnecting, local": partial(reconnecting, local_board),
+    "reconnecting, fake": partial(reconnecting, fake_board),
+    "reconnecting, ssh": partial(reconnecting, ssh_board),
 }

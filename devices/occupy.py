@@ -1,0 +1,76 @@
+"""What lies around every job that measures on a board: the lease, and what is set there for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+
+from .base import Device
+from .errors import BoardInUse, InputError
+from .lease import Lease, held_lease, leased
+from .lease_place import FOLDER
+
+WAIT = 24 * 3600.0  # seconds that a job waits for a board, unless told otherwise
+WAIT_VARIABLE = "BOARDFIT_WAIT"
+FOLDER_VARIABLE = "BOARDFIT_LEASES"  # where this machine's lease lies instead of in /tmp
+
+
+@contextlib.contextmanager
+def occupied(
+    device: Device,
+    purpose: str,
+    *,
+    wait: float | None = None,
+    settings: contextlib.AbstractContextManager[object] | None = None,
+    tell: Callable[[str], None] = lambda words: None,
+) -> Iterator[Lease]:
+    """Have a board alone for a job; where this job has it already, it goes on with that.
+
+    `tell` is told for whom is waited, at most `wait` seconds (see `waiting_time`). `settings` is
+    entered once the board is held, and left before it is given back. Raises `BoardInUse`, and what
+    the board raises.
+    """
+    if (held := held_lease(device.transport)) is not None:
+        held.check()
+        yield held
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            lease = stack.enter_context(
+                leased(
+                    device.transport,
+                    purpose,
+                    wait=waiting_time() if wait is None else wait,
+                    folder=_folder(device),
+                    tell=lambda words: tell(f"{device.name}: {words}"),
+                )
+            )
+        except BoardInUse as error:
+            raise BoardInUse(f"{device.name}: {error}") from error
+        # What is set on the board for the job: changed by whoever holds it, and by nobody else.
+        if settings is not None:
+            stack.enter_context(settings)
+        yield lease
+
+
+def waiting_time() -> float:
+    """How many seconds a job waits for a board: `$BOARDFIT_WAIT`, or a day. Raises `InputError`."""
+    said = os.environ.get(WAIT_VARIABLE)
+    if said is None:
+        return WAIT
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 30 * WAIT:
+        raise InputError(
+            f"{WAIT_VARIABLE}={said:.40}: give the seconds that a job waits for a board, 0 or more"
+        )
+    return seconds
+
+
+def _folder(device: Device) -> PurePosixPath | None:
+    here = os.environ.get(FOLDER_VARIABLE)
+    return PurePosixPath(here) / FOLDER if here and device.kind == "local" else None
