@@ -113,16 +113,16 @@ class Description:
 class Device:
     """A board that was reached: its name, the way to it, and what it says about itself.
 
-    `python` is the interpreter that runs the worker there, `workspace` the folder that boardfit
-    may fill, `core` the one that the worker is pinned to (`None`: left to the scheduler). A context
-    manager that closes the transport.
+    `python` is the interpreter that runs the worker there (`None`: phones mostly have none),
+    `workspace` the folder that boardfit may fill, `core` the one that the worker is pinned to
+    (`None`: left to the scheduler). A context manager that closes the transport.
     """
 
     name: str
     kind: str
     transport: Transport = field(repr=False)
     description: Description
-    python: str
+    python: str | None
     workspace: PurePosixPath
     core: int | None = None
 

@@ -14,6 +14,8 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceAmbiguous           several boards fit; we never guess
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
+│   ├── DeviceUnauthorised        the board does not let this computer in
+│   ├── DeviceBusy                another program holds the way to the board
 │   └── CommandFailed             a command on the board ended with an error
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
@@ -115,6 +117,14 @@ class DeviceLost(DeviceError):
 
 class DeviceTimeout(DeviceError):
     """The board did not answer in the time given."""
+
+
+class DeviceUnauthorised(DeviceError):
+    """The board does not let this computer, or this user, in; the message says who allows it."""
+
+
+class DeviceBusy(DeviceError):
+    """Another program holds the way to the board; the message says which."""
 
 
 class CommandFailed(DeviceError):

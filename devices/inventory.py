@@ -1,11 +1,13 @@
 """Which boards there are: `boards.toml`, read strictly, and the choice of one of them.
 
     [boards.pi5]
-    transport = "local"          # or "fake"
+    transport = "local"          # or "fake", or "adb" (Android)
     python = "/usr/bin/python3"  # optional: the interpreter that runs the worker
     workspace = "~/boardfit"     # optional: the folder that boardfit may fill
     core = 3                     # optional: the core that the worker is pinned to
     tags = ["arm", "lab"]        # optional: `tag:lab` chooses the board
+    serial = "10.0.0.7:5555"     # adb, optional where one board is attached: see `adb devices`
+    server = false               # adb, optional: use an adb server (true), or go around it
 
 The file is `$BOARDFIT_BOARDS`, otherwise `boards.toml` in `$XDG_CONFIG_HOME/boardfit`
 (`~/.config/boardfit`). Two boards need no file: `local`, this machine, and `fake`, a simulated one.
@@ -23,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
 
-TRANSPORTS = ("local", "fake")
+TRANSPORTS = ("local", "fake", "adb")
 SIZE_LIMIT = 1024 * 1024  # bytes
 _NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 _NAME_RULE = "use letters, digits, '.', '_' and '-', and do not begin with '-'"
@@ -34,6 +36,8 @@ _TYPES: Mapping[str, tuple[type, str]] = {
     "core": (int, "a whole number"),
     "tags": (list, "a list of texts"),
     "seed": (int, "a whole number"),
+    "serial": (str, "a text"),
+    "server": (bool, "true or false"),
 }
 
 
@@ -50,7 +54,8 @@ class BoardEntry:
     """How one board is reached, as the inventory has it.
 
     `None` leaves the choice to the transport; `seed` (fake boards only) decides the simulated
-    noise. Raises `InventoryError` where a value cannot be used.
+    noise; `serial` and `server` (Android only) say which board, and whether an adb server is used.
+    Raises `InventoryError` where a value cannot be used.
     """
 
     name: str
@@ -60,6 +65,8 @@ class BoardEntry:
     core: int | None = None
     tags: tuple[str, ...] = ()
     seed: int | None = None
+    serial: str | None = None
+    server: bool | None = None
 
     def __post_init__(self) -> None:
         if not _is_name(self.name):
@@ -84,6 +91,11 @@ class BoardEntry:
             raise self._wrong("seed", "only fake boards have one; remove the line")
         if self.seed is not None and self.seed < 0:
             raise self._wrong("seed", f"{self.seed} is negative; give 0 or more")
+        for field, value in (("serial", self.serial), ("server", self.server)):
+            if value is not None and self.transport != "adb":
+                raise self._wrong(field, "only boards over adb have one; remove the line")
+        if self.serial is not None and not re.fullmatch(r"[!-~]{1,255}", self.serial):
+            raise self._wrong("serial", f"{self.serial!r:.80} is none; `adb devices` shows them")
 
     def _wrong(self, field: str, problem: str) -> InventoryError:
         return InventoryError(f"board {self.name!r}, {field}: {problem}")
@@ -242,4 +254,6 @@ def _entry(name: str, fields: object) -> BoardEntry:
         core=fields.get("core"),
         tags=tuple(fields.get("tags", ())),
         seed=fields.get("seed"),
+        serial=fields.get("serial"),
+        server=fields.get("server"),
     )

@@ -32,13 +32,30 @@ def checked_command_line(argv: Sequence[str]) -> str:
     (`names_missing_program`), so that a program that ends with that code is not taken for a
     missing one. The program replaces the shell: a signal meets it and not a shell in front of it.
     """
+    return _checked(argv, "")
+
+
+def announcing_command_line(argv: Sequence[str]) -> str:
+    """As `checked_command_line`, for a shell that also writes a line with the number of the
+    program's process to stderr, before anything that the program writes there."""
+    return _checked(argv, "echo $$ >&2; ")
+
+
+def kill_line(number: int) -> str:
+    """The text that makes a shell end the process of that number and its group, whatever they
+    do."""
+    return f"kill -9 -{number:d} 2>/dev/null || kill -9 {number:d} 2>/dev/null"
+
+
+def _checked(argv: Sequence[str], before: str) -> str:
     line = command_line(argv)
     missing = f"echo '{_MISSING}' >&2; exit {NO_PROGRAM}"
     if argv[0].startswith("-"):  # an option for `command` and `exec`; dash's has no `--`
         return missing
-    return f"command -v {shlex.quote(argv[0])} >/dev/null || {{ {missing}; }}; exec {line}"
+    there = f"command -v {shlex.quote(argv[0])} >/dev/null"
+    return f"{there} || {{ {missing}; }}; {before}exec {line}"
 
 
-def names_missing_program(code: int, stderr: bytes) -> bool:
+def names_missing_program(code: int, stderr: bytes | bytearray) -> bool:
     """Whether a shell that was given `checked_command_line` found no such program."""
     return code == NO_PROGRAM and stderr.strip() == _MISSING.encode()

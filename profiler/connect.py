@@ -21,6 +21,10 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
     and what reaching the board raises.
     """
     entry = Inventory.load(inventory).get(name)
+    if entry.transport == "adb":
+        from ..devices.adb_connect import adb_device  # which loads adb-shell
+
+        return adb_device(entry)
     return fake_device(entry) if entry.transport == "fake" else local_device(entry)
 
 

@@ -370,6 +370,7 @@ def real_worker() -> Iterator[Channel]:
     device = connect("local")
     remote = device.workspace / "worker.py"
     device.transport.push(WORKER_FILE, remote)
+    assert device.python is not None
     channel = device.transport.open([device.python, str(remote)])
     assert json.loads(channel.receive(timeout=30))["hello"] == "boardfit worker"
     try:

@@ -62,6 +62,7 @@ def channel(device: Device) -> Iterator[Channel]:
     """The worker without a session; its hello is read."""
     remote = device.workspace / "worker.py"
     device.transport.push(WORKER_FILE, remote)
+    assert device.python is not None
     opened = device.transport.open([device.python, str(remote)])
     assert json.loads(opened.receive(timeout=30))["hello"] == "boardfit worker"
     yield opened

@@ -9,9 +9,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from boardfit.devices.adb_direct import AdbDirectTransport, TcpWire
+from boardfit.devices.adb_keys import make_key, read_key
+from boardfit.devices.adb_server import AdbServerTransport
 from boardfit.devices.base import LINE_LIMIT, Completed, Transport
 from boardfit.devices.fake import FakeTransport, Program, ProgramExit
 from boardfit.devices.local import LocalTransport
+
+from .adb_device import AdbDevice, serving
+from .adb_programs import adb_server
 
 # Each program twice: as a script for a real process, as a `Program` for the fake board.
 SCRIPTS: Mapping[str, str] = {
@@ -132,8 +138,32 @@ def fake_board(folder: Path) -> Iterator[Board]:
     yield Board(transport, PurePosixPath("/data/boardfit"), lambda name: [name])
 
 
+@contextlib.contextmanager
+def adb_direct_board(folder: Path) -> Iterator[Board]:
+    key = folder / "adbkey"
+    make_key(key)
+    own = read_key(key)
+    device = AdbDevice(secure=True, known_keys=[own.public.decode()])
+    with serving(device) as phone:
+        wire = TcpWire("127.0.0.1", phone.port, timeout=10)
+        transport = AdbDirectTransport(wire, [own])
+        yield Board(transport, PurePosixPath(folder / "board"), call_real)
+        transport.close()
+
+
+@contextlib.contextmanager
+def adb_server_board(folder: Path) -> Iterator[Board]:
+    with serving(AdbDevice()) as phone, adb_server(folder) as server:
+        server.connect(phone.serial)
+        transport = AdbServerTransport(server, phone.serial)
+        yield Board(transport, PurePosixPath(folder / "board"), call_real)
+        transport.close()
+
+
 # A folder of the test's own -> the board, for as long as the context lasts.
 BOARDS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Board]]] = {
     "local": local_board,
     "fake": fake_board,
+    "adb-direct": adb_direct_board,
+    "adb-server": adb_server_board,
 }
