@@ -1,4 +1,4 @@
-"""A hundred thousand spoilt files and lines: only named errors, soon, and nothing is run."""
+"""Two hundred thousand spoilt files, lines and frames: only named errors, soon, nothing is run."""
 
 import multiprocessing
 import os
@@ -20,6 +20,10 @@ CASES = {
     "model files": 70_000,
     "worker lines": 21_000,
     "campaigns": 1_000,
+    "adb servers": 25_000,
+    "adb frames": 25_000,
+    "adb shells": 25_000,
+    "adb files": 25_000,
 }
 CHUNK = 250
 MEMORY = 4 * 1024**3  # bytes of address space of a process; more is an error of the case

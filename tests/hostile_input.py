@@ -37,6 +37,7 @@ from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.sources import open_source
 
+from . import hostile_adb
 from .mutations import mutate_database, mutate_line, mutate_model
 from .small_board import QUICK, board, small_network
 
@@ -385,4 +386,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "model files": model_file,
     "worker lines": worker_lines,
     "campaigns": campaign_lines,
+    "adb servers": hostile_adb.adb_server,
+    "adb frames": hostile_adb.adb_frames,
+    "adb shells": hostile_adb.adb_shell,
+    "adb files": hostile_adb.adb_files,
 }
