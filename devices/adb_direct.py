@@ -23,6 +23,7 @@ from .errors import DeviceBusy, DeviceError, DeviceLost, DeviceNotFound, DeviceU
 
 PORT = 5555
 _IDLE = 0.25  # seconds after which a USB read looks whether it should go on
+_SHORTEST = 0.001  # seconds; libusb counts milliseconds, and 0 of them are for ever
 _CLASS, _SUBCLASS, _PROTOCOL = 0xFF, 0x42, 0x01  # of ADB's USB interface
 
 
@@ -151,7 +152,7 @@ class UsbWire:
             if wait <= 0:
                 raise TimeoutError
             try:
-                if data := self._transport.bulk_read(count, wait):
+                if data := self._transport.bulk_read(count, max(_SHORTEST, wait)):
                     return data
             except UsbReadFailedError as error:
                 if not isinstance(error.usb_error, USBErrorTimeout):

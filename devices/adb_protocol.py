@@ -27,6 +27,7 @@ from .errors import DeviceError, DeviceLost, DeviceTimeout, DeviceUnauthorised
 
 _BANNER = b"host::features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
 _TOKEN, _SIGNATURE, _PUBLIC_KEY = 1, 2, 3
+_OF_STREAMS = frozenset({b"OKAY", b"WRTE", b"CLSE"})
 _TOKEN_SIZE = 20  # bytes; adbd's tokens take the place of a SHA-1 hash
 _LAST_TRANSFER = 2.0  # seconds for what may still be under way when a connection is closed
 
@@ -182,6 +183,8 @@ class Connection:
                     "and boardfit alone cannot: run `adb pair` and `adb connect`, or plug it in "
                     "and run `adb tcpip 5555`"
                 )
+            if frame.command in _OF_STREAMS:
+                continue  # left in a USB interface by whoever used it before
             if frame.command != b"AUTH" or frame.first != _TOKEN:
                 raise foreign(f"{frame.command.decode()} {frame.first} in place of a greeting")
             if len(frame.payload) != _TOKEN_SIZE:
@@ -222,7 +225,7 @@ class Connection:
             self.lose(str(error))
 
     def _hand_on(self, frame: Frame) -> None:
-        if frame.command not in {b"OKAY", b"WRTE", b"CLSE"}:
+        if frame.command not in _OF_STREAMS:
             if frame.command == b"SYNC":
                 return  # of a board's own bookkeeping; it has no place on the link
             raise foreign(f"{frame.command.decode()}, which is for hosts to say")
@@ -319,9 +322,10 @@ class ConnectionStream:
 
 def features(banner: bytes) -> frozenset[str]:
     """What a board can do, from its greeting `device::name=value;...;features=a,b,c`."""
-    for part in banner.rstrip(b"\0").decode(errors="replace").split(";"):
-        name, _, value = part.rpartition("features=")
-        if value and (not name or name.endswith("::")):
+    words = banner.rstrip(b"\0").decode(errors="replace")
+    for part in words.rpartition("::")[2].split(";"):
+        name, _, value = part.partition("=")
+        if name == "features" and value:
             return frozenset(value.split(","))
     return frozenset()
 

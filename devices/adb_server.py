@@ -29,6 +29,7 @@ PORT = 5037
 LONGEST_SERVICE = 32 * 1024  # bytes; the server's length has four digits, devices have limits too
 _LONGEST_REQUEST = 0xFFFF
 _ANSWER = 10.0  # seconds for one question to the server
+_CONNECTING = 30.0  # seconds in which it reaches a board over the network, or gives up
 _STATES: Mapping[str, str] = MappingProxyType(
     {
         "unauthorized": "unlock it and allow this computer in the dialog that it shows; where none "
@@ -145,7 +146,7 @@ class AdbServer:
 
     def connect(self, serial: str) -> str:
         """Have the server connect to HOST:PORT; what it says about that."""
-        return self.ask(f"host:connect:{serial}")
+        return self.ask(f"host:connect:{serial}", timeout=_CONNECTING)
 
     def features(self, serial: str) -> frozenset[str]:
         """What a board's adbd can do."""
@@ -269,7 +270,8 @@ class ServerLink:
         return DeviceLost(self.lost)
 
     def close(self) -> None:
-        """End all streams. Closing twice does nothing."""
+        """End all streams, and open no more. Closing twice does nothing."""
+        self.lose(f"the way to the board ({self.way}) was closed; connect again")
         for stream in self._streams:
             stream.close()
         self._streams = []

@@ -47,8 +47,8 @@ class ShellPackets:
         """The exit code, once it came."""
         return self._exit[0] if self._exit else None
 
-    def feed(self, data: bytearray) -> None:
-        """Take all of `data`, which is empty afterwards. Raises `DeviceError`."""
+    def feed(self, data: bytes) -> None:
+        """Take what came next. Raises `DeviceError` where it is none of the protocol's."""
         view = memoryview(data)
         place = 0
         while place < len(view) and self.code is None:
@@ -66,8 +66,6 @@ class ShellPackets:
                 place += len(piece)
             if self._sink is not None and not self._left:
                 self._sink = None
-        view.release()
-        data.clear()
 
     def _begin(self, kind: int, length: int) -> None:
         sink = self._sinks.get(kind)
@@ -118,7 +116,10 @@ class ShellProcess:
         self._unsent = memoryview(b"")  # the rest of a packet, and how many bytes it brings
         self._brings = 0
         self._closed = False
-        self._stream = link.open(service, timeout=timeout)
+        try:
+            self._stream = link.open(service, timeout=timeout)
+        except DeviceTimeout as error:
+            raise DeviceTimeout(took_longer(argv, timeout)) from error
         try:
             if not stdin:
                 self.close_stdin()
@@ -154,7 +155,8 @@ class ShellProcess:
         # What is beyond stays on the board: one that floods us waits, our memory does not grow.
         read = len(self.stdout) <= LINE_LIMIT
         self._unsent = self._unsent[self._stream.pump(wait, self._unsent, read=read) :]
-        self._packets.feed(self._stream.received)
+        self._packets.feed(bytes(self._stream.received))
+        self._stream.received.clear()
         if self._stderr_kept is not None and self._number is not None:
             del self.stderr[: -self._stderr_kept]
         if self._stream.ended and self._packets.code is None:

@@ -66,8 +66,11 @@ class AdbTransport:
         it writes more than `LINE_LIMIT`, `CommandFailed` where there is no such program.
         """
         self._check()
-        process = ShellProcess(self._link, argv, timeout=timeout, stdin=False)
-        return run_to_end(process, argv, timeout=timeout)
+
+        def start() -> ShellProcess:
+            return ShellProcess(self._link, argv, timeout=timeout, stdin=False)
+
+        return run_to_end(start, argv, timeout=timeout)
 
     def open(self, argv: Sequence[str]) -> LineChannel:
         """Start a process with which lines are exchanged. Raises `CommandFailed`."""
@@ -124,7 +127,6 @@ class AdbTransport:
         """End all processes that are still open, and the link. Closing twice does nothing."""
         for channel in self._channels:
             channel.close()
-        self._link.lost = self._link.lost or "the way to the board was closed; connect again"
         self._link.close()
 
     def _check(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from .base import LINE_LIMIT, Completed
@@ -50,13 +50,16 @@ class PumpedProcess(Protocol):
         """
 
 
-def run_to_end(process: PumpedProcess, argv: Sequence[str], *, timeout: float) -> Completed:
-    """What a process left that reads nothing; it is ended in any case.
+def run_to_end(
+    start: Callable[[], PumpedProcess], argv: Sequence[str], *, timeout: float
+) -> Completed:
+    """Start a process that reads nothing, and return what it left; it is ended in any case.
 
-    Raises `DeviceTimeout` after `timeout` seconds, and `DeviceError` where it writes more than
-    `LINE_LIMIT`.
+    Raises `DeviceTimeout` after `timeout` seconds, `DeviceError` where it writes more than
+    `LINE_LIMIT`, and what `start` raises.
     """
     deadline = time.monotonic() + timeout
+    process = start()
     try:
         while not process.at_end:
             wait = deadline - time.monotonic()

@@ -71,7 +71,7 @@ class LocalTransport:
         program does not exist.
         """
         self._check_open()
-        return run_to_end(Process(argv, stdin=subprocess.DEVNULL), argv, timeout=timeout)
+        return run_to_end(lambda: Process(argv, stdin=subprocess.DEVNULL), argv, timeout=timeout)
 
     def open(self, argv: Sequence[str]) -> LineChannel:
         """Start a process with which lines are exchanged. Raises `CommandFailed`."""

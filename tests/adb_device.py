@@ -239,17 +239,19 @@ class Stream:
         self.acknowledged = asyncio.Event()
         self.ended = False
         self._rest = b""
+        self._writing = asyncio.Lock()
 
     async def write(self, data: bytes) -> None:
         """Send, one payload after the other. Raises Gone."""
         size = self.connection.max_payload
-        for begin in range(0, len(data), size):
-            self.acknowledged.clear()
-            if self.ended:
-                raise Gone
-            piece = data[begin : begin + size]
-            await self.connection.send(b"WRTE", self.number, self.theirs, piece)
-            await self.acknowledged.wait()
+        async with self._writing:  # each is acknowledged before the next one is sent
+            for begin in range(0, len(data), size):
+                self.acknowledged.clear()
+                if self.ended:
+                    raise Gone
+                piece = data[begin : begin + size]
+                await self.connection.send(b"WRTE", self.number, self.theirs, piece)
+                await self.acknowledged.wait()
         if self.ended:
             raise Gone
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from boardfit.devices.adb_direct import AdbDirectTransport, TcpWire
-from boardfit.devices.adb_keys import make_key, read_key
+from boardfit.devices.adb_keys import FileKey, make_key, read_key
 from boardfit.devices.adb_server import AdbServerTransport
 from boardfit.devices.base import LINE_LIMIT, Completed, Transport
 from boardfit.devices.fake import FakeTransport, Program, ProgramExit
@@ -138,11 +140,16 @@ def fake_board(folder: Path) -> Iterator[Board]:
     yield Board(transport, PurePosixPath("/data/boardfit"), lambda name: [name])
 
 
+@functools.cache  # a second each
+def adb_key() -> FileKey:
+    with tempfile.TemporaryDirectory() as folder:
+        make_key(Path(folder) / "adbkey")
+        return read_key(Path(folder) / "adbkey")
+
+
 @contextlib.contextmanager
 def adb_direct_board(folder: Path) -> Iterator[Board]:
-    key = folder / "adbkey"
-    make_key(key)
-    own = read_key(key)
+    own = adb_key()
     device = AdbDevice(secure=True, known_keys=[own.public.decode()])
     with serving(device) as phone:
         wire = TcpWire("127.0.0.1", phone.port, timeout=10)
