@@ -22,7 +22,7 @@ from .adb_frames import (
     Header,
     foreign,
 )
-from .adb_stream import STALLED_AFTER, Bytes
+from .adb_stream import LONGEST_SERVICE, STALLED_AFTER, Bytes
 from .errors import DeviceError, DeviceLost, DeviceTimeout, DeviceUnauthorised
 
 _BANNER = b"host::features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
@@ -90,7 +90,7 @@ class Connection:
         except BaseException:
             wire.close()
             raise
-        self.longest_service = self._largest - 1
+        self.longest_service = min(self._largest - 1, LONGEST_SERVICE)  # a NUL ends it
         self.features = features(welcome.payload)
         self._reader = threading.Thread(target=self._read, name=f"adb {self.way}", daemon=True)
         self._reader.start()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .adb_stream import CHUNK, Bytes
+from .adb_stream import CHUNK, LONGEST_SERVICE, Bytes
 from .adb_transport import AdbTransport
 from .errors import (
     DeviceError,
@@ -26,8 +26,6 @@ from .errors import (
 )
 
 PORT = 5037
-LONGEST_SERVICE = 32 * 1024  # bytes; the server's length has four digits, devices have limits too
-_LONGEST_REQUEST = 0xFFFF
 _ANSWER = 10.0  # seconds for one question to the server
 _CONNECTING = 30.0  # seconds in which it reaches a board over the network, or gives up
 _STATES: Mapping[str, str] = MappingProxyType(
@@ -178,8 +176,8 @@ class AdbServer:
     def request(self, link: socket.socket, request: bytes, deadline: float) -> None:
         """Send a request and read that it was accepted. Raises `DeviceError` with the server's
         words where it was not."""
-        if len(request) > _LONGEST_REQUEST:
-            raise InputError(f"{self} takes requests of at most {_LONGEST_REQUEST} bytes")
+        if len(request) > LONGEST_SERVICE:
+            raise InputError(f"{self} takes requests of at most {LONGEST_SERVICE} bytes")
         try:
             link.settimeout(_left(deadline))
             link.sendall(b"%04x" % len(request) + request)

@@ -14,6 +14,7 @@ from .errors import DeviceLost, DeviceTimeout
 Bytes = bytes | bytearray | memoryview
 
 CHUNK = 256 * 1024  # bytes that are read at a time
+LONGEST_SERVICE = 0xFFFF  # bytes of a service's name, commands included: four hexadecimal digits
 HELD = 1024 * 1024  # bytes that may wait to be taken; beyond them the board waits
 STALLED_AFTER = 60.0  # seconds in which not one byte moves
 

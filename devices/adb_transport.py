@@ -25,12 +25,13 @@ from .process import brief
 
 _START = 30.0  # seconds in which a service of the board has to begin
 _RENAME = 60.0  # seconds for the check and the rename after a push
-# The file is renamed once it is whole and what was sent; a folder in its place stays.
+# The file is renamed once it is whole and what was sent; a folder in its place stays. adbd lets
+# everybody write to what it made.
 _PUT = """
 found=$(sha256sum < "$1") || exit 1
 if [ "${found%% *}" != "$3" ]; then echo "it arrived damaged" >&2
 elif [ -d "$2" ]; then echo "$2 is a folder" >&2
-else mv -f "$1" "$2" && exit 0
+else chmod 644 "$1" && mv -f "$1" "$2" && exit 0
 fi
 exit 1
 """

@@ -54,7 +54,8 @@ class AdbDevice:
     """A phone: what it says of itself, whom it lets in, what its files and programs are.
 
     `known_keys` are the public keys that it knows; with `secure` nobody else comes in, unless
-    somebody taps Allow (`allow`). `send_buffer` and `receive_buffer` make its sockets small.
+    somebody taps Allow (`allow`). `receive_buffer` makes its sockets small (bytes); a file that is
+    pushed may have `room` bytes before the disk is full.
     """
 
     properties: Mapping[str, str] = field(default_factory=lambda: PIXEL)
@@ -69,7 +70,9 @@ class AdbDevice:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     shell: str = "/bin/sh"
     receive_buffer: int | None = None
+    room: int | None = None
     connections: set[Connection] = field(default_factory=set)
+    _left: dict[asyncio.subprocess.Process, asyncio.Task[None]] = field(default_factory=dict)
 
     def banner(self) -> bytes:
         """What it says when it greets."""
@@ -102,6 +105,36 @@ class AdbDevice:
             await connection.run()
         finally:
             self.connections.discard(connection)
+
+    def hang_up(self, process: asyncio.subprocess.Process) -> None:
+        """What adbd does when a stream ends: SIGHUP to the one process, and its pipes are closed.
+
+        Whoever does not care about either lives on, until the device ends.
+        """
+        transport = cast(Any, process)._transport
+        if process.returncode is not None:
+            transport.close()
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGHUP)
+        for number in range(3):
+            if pipe := transport.get_pipe_transport(number):
+                pipe.close()
+
+        async def wait() -> None:
+            await process.wait()
+            transport.close()
+            del self._left[process]
+
+        self._left[process] = asyncio.create_task(wait())
+
+    async def end(self) -> None:
+        """Break all links, and end what still runs, as switching off does."""
+        self.drop()
+        for process in list(self._left):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.gather(*self._left.values())
 
     def drop(self) -> None:
         """Break all links at once, as pulling the cable does; from the loop's own thread."""
@@ -297,8 +330,12 @@ async def shell(stream: Stream, command: bytes, options: list[str]) -> None:
         kind, length = struct.unpack("<BI", await stream.exactly(5))
         return kind, await stream.exactly(length)
 
-    start = on_terminal if terminal else on_pipes
-    async with start(stream.connection.device, command) as child:
+    device = stream.connection.device
+    # A terminal of the first protocol leaves line ends alone, since nobody sits at it.
+    raw = bool(command) and not packets
+    async with (
+        on_terminal(device, command, raw) if terminal else on_pipes(device, command) as child
+    ):
         code = await converse(child, typed, out)
     if packets:
         await out(EXIT, bytes([code]))
@@ -346,16 +383,14 @@ async def on_pipes(device: AdbDevice, command: bytes) -> AsyncIterator[Child]:
     try:
         yield Child(process, put, stdin.close, outputs)
     finally:
-        hang_up(process)
-        # Whoever goes on writing meets a closed pipe.
-        process._transport.close()  # type: ignore[attr-defined]
+        device.hang_up(process)
 
 
 @contextlib.asynccontextmanager
-async def on_terminal(device: AdbDevice, command: bytes) -> AsyncIterator[Child]:
+async def on_terminal(device: AdbDevice, command: bytes, raw: bool) -> AsyncIterator[Child]:
     """Start a command on a terminal of its own."""
     ours, theirs = pty.openpty()
-    if command:
+    if raw:
         tty.setraw(theirs)
     process = await start(device, command, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -373,7 +408,7 @@ async def on_terminal(device: AdbDevice, command: bytes) -> AsyncIterator[Child]
     try:
         yield Child(process, put, end_input, {STDOUT: output})
     finally:
-        hang_up(process)
+        device.hang_up(process)
         transport.close()
         os.close(ours)
 
@@ -387,13 +422,6 @@ async def start(device: AdbDevice, command: bytes, **pipes: int) -> asyncio.subp
     return await asyncio.create_subprocess_exec(
         *words, env=environment, cwd="/", start_new_session=True, **more
     )
-
-
-def hang_up(process: asyncio.subprocess.Process) -> None:
-    """What adbd does when the host closes the stream: SIGHUP to the one process, nothing more."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGHUP)
 
 
 async def converse(
@@ -461,7 +489,7 @@ async def sync(stream: Stream, argument: bytes, options: list[str]) -> None:
             await give(stream, device.path(path))
         elif word == b"SEND":
             path, _, mode = path.rpartition(b",")
-            if not await accept(stream, device.path(path), int(mode)):
+            if not await accept(stream, device.path(path), int(mode), device.room):
                 return
         else:
             return await fail(stream, f"unknown command {word!r}")
@@ -517,7 +545,7 @@ async def give(stream: Stream, path: bytes) -> None:
     await stream.write(b"DONE" + bytes(4))
 
 
-async def accept(stream: Stream, path: bytes, mode: int) -> bool:
+async def accept(stream: Stream, path: bytes, mode: int, room: int | None) -> bool:
     """Take a file, making its folders; False where the host does not keep to the protocol.
 
     Where it cannot be written the rest is read all the same, since the host sends it.
@@ -543,6 +571,8 @@ async def accept(stream: Stream, path: bytes, mode: int) -> bool:
                 return False
             data = await stream.exactly(length)
             try:
+                if room is not None and (room := room - len(data)) < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if file is not None:
                     file.write(data)
                 elif link:
@@ -561,6 +591,8 @@ async def accept(stream: Stream, path: bytes, mode: int) -> bool:
     if failed is None:
         await stream.write(b"OKAY" + bytes(4))
     else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         await fail(stream, f"couldn't create file: {failed.strerror}")
     return True
 
@@ -631,10 +663,10 @@ def serving(device: AdbDevice, port: int = 0) -> Iterator[Serving]:
 async def _stop(device: AdbDevice, server: asyncio.Server) -> None:
     server.close()
     device.drop()
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    if others:
-        await asyncio.wait(others, timeout=10)
-    await asyncio.sleep(0)
+    while device.connections:
+        await asyncio.sleep(0.005)
+    await device.end()
+    await server.wait_closed()
 
 
 async def _main(device: AdbDevice, port: int) -> None:

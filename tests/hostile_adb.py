@@ -205,14 +205,21 @@ class SpoiltServer(AdbServer):
         self._rng = rng
         self._share = share
         self._answers = deque(answers)
+        self._theirs: socket.socket | None = None
 
     def dial(self, deadline: float) -> socket.socket:
         """A connection on which the next answer waits already."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            answer = self._answers.popleft() if self._answers else b"FAIL0006closed"
-            theirs.sendall(spoilt(answer, self._rng, self._share))
+        self.end()
+        ours, self._theirs = socket.socketpair()
+        answer = self._answers.popleft() if self._answers else b"FAIL0006closed"
+        self._theirs.sendall(spoilt(answer, self._rng, self._share))
+        self._theirs.shutdown(socket.SHUT_WR)
         return ours
+
+    def end(self) -> None:
+        """Close our side of the last connection."""
+        if self._theirs is not None:
+            self._theirs.close()
 
 
 def told(text: bytes) -> bytes:
@@ -227,13 +234,15 @@ def adb_server(rng: random.Random, folder: Path) -> None:
     answers = [told(b"0029"), told(phone + others), told(phone), told(FEATURES.encode())]
     shells = [b"OKAYOKAY" + b"".join(shell_answer(rng)) for _ in range(3)]
     server = SpoiltServer(rng, rng.choice([0.1, 0.5]), [*answers, *shells])
-    server.answers()
-    for listed in one_of_each(server.boards()):
-        assert str(listed.refused())
-    serial = choose(server, rng.choice([None, "emulator-5554"]))
-    transport = AdbServerTransport(server, serial)
-    with contextlib.closing(transport):
-        _use(rng, folder, transport)
+    try:
+        server.answers()
+        for listed in one_of_each(server.boards()):
+            assert str(listed.refused())
+        serial = choose(server, rng.choice([None, "emulator-5554"]))
+        with contextlib.closing(AdbServerTransport(server, serial)) as transport:
+            _use(rng, folder, transport)
+    finally:
+        server.end()
 
 
 def adb_frames(rng: random.Random, folder: Path) -> None:

@@ -74,9 +74,15 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture
+def server(debian: tuple[AdbServer, Path]) -> Iterator[tuple[AdbServer, Path]]:
+    """Debian's adb server, with no board, and the folder that it and its clients use."""
+    yield debian
+    debian[0].ask("host:disconnect:")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AdbServer, Path]]:
-    """Debian's adb server for all tests of this file, and the folder that it and clients use."""
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AdbServer, Path]]:
     folder = tmp_path_factory.mktemp("adb")
     with adb_server(folder) as running:
         yield running, folder
@@ -197,6 +203,7 @@ def test_androids_client_is_let_in_once_its_key_is_allowed(
         adb(running, folder, "disconnect", phone.serial)
         phone.device.allow = True
         adb(running, folder, "connect", phone.serial)
+        adb(running, folder, "-s", phone.serial, "wait-for-device")
         assert choose(running, phone.serial) == phone.serial
         phone.device.allow = False
         assert len(phone.device.known_keys) == 1
@@ -255,8 +262,9 @@ def test_a_program_that_was_killed_is_told(both: tuple[AdbTransport, Serving]) -
 
 
 def test_what_a_shell_cannot_start_is_told(both: tuple[AdbTransport, Serving]) -> None:
+    assert both[0].run(["echo", "x" * 65_300], timeout=10).stdout == b"x" * 65_300 + b"\n"
     with pytest.raises(CommandFailed, match="push a script"):
-        both[0].run(["echo", "x" * 1_100_000], timeout=10)
+        both[0].run(["echo", "x" * 65_536], timeout=10)
     for name in ("-v", ""):
         with pytest.raises(CommandFailed, match="no program"):
             both[0].run([name], timeout=10)
@@ -343,8 +351,9 @@ def test_what_cannot_be_written_or_read_on_the_board_is_told(
         both[0].push(tmp_path / "source", PurePosixPath("/proc/no-such-place/file"))
     with pytest.raises(StorageError, match="on the board"):
         both[0].push(tmp_path / "source", PurePosixPath(tmp_path / "source" / "below"))
+    both[1].device.room = 1_000_000
     with pytest.raises(StorageError, match="No space left"):
-        both[0].push(tmp_path / "source", PurePosixPath("/dev/full/file"))
+        both[0].push(tmp_path / "source", PurePosixPath(tmp_path / "place" / "file"))
     assert [path.name for path in (tmp_path / "place").iterdir()] == ["folder"]
     long = PurePosixPath("/" + "/".join(["n" * 200] * 6))
     with pytest.raises(StorageError, match="ADB carries 1024"):
