@@ -232,7 +232,8 @@ def adb_server(rng: random.Random, folder: Path) -> None:
     phone = b"emulator-5554          device product:sdk model:sdk_phone device:e transport_id:1\n"
     others = b"127.0.0.1:5555 offline\nR58 unauthorized usb:1-1\nX no permissions (a; b: c)\n"
     answers = [told(b"0029"), told(phone + others), told(phone), told(FEATURES.encode())]
-    shells = [b"OKAYOKAY" + b"".join(shell_answer(rng)) for _ in range(3)]
+    ended, running = shell_answer(rng), shell_answer(rng)[:-1]
+    shells = [b"OKAYOKAY" + b"".join(said) for said in (ended, running)]
     server = SpoiltServer(rng, rng.choice([0.1, 0.5]), [*answers, *shells])
     try:
         server.answers()
