@@ -74,6 +74,8 @@ def reach(
     if not found or (serial is not None and serial not in found):
         wanted = "no board is attached by USB" if serial is None else f"no board {serial!r} on USB"
         others = f" (there are: {', '.join(found)})" if found else ""
+        if any(name.startswith("usb:") for name in found):
+            others += "; this user may not ask some for their serials: install Android's udev rules"
         raise DeviceNotFound(
             f"{wanted}{others}, and {running} does not run; plug it in and allow USB debugging in "
             "its developer options, or give HOST:PORT as its serial"

@@ -34,7 +34,11 @@ class PatientTcpTransport(TcpTransport):  # type: ignore[misc]
         """Connect. Raises OSError."""
         super().connect(transport_timeout_s)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A board that is switched off says nothing; its silence is noticed within half a minute.
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, name):  # macOS lacks some
+                self._connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float | None) -> bytes:
         """Receive up to `numbytes`; none at the end. Raises `TcpTimeoutException`, OSError."""

@@ -28,6 +28,7 @@ from .errors import DeviceError, DeviceLost, DeviceTimeout, DeviceUnauthorised
 _BANNER = b"host::features=shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
 _TOKEN, _SIGNATURE, _PUBLIC_KEY = 1, 2, 3
 _OF_STREAMS = frozenset({b"OKAY", b"WRTE", b"CLSE"})
+_CROSSING = 4  # frames; one of each kind may be under way when we close a stream
 _TOKEN_SIZE = 20  # bytes; adbd's tokens take the place of a SHA-1 hash
 _LAST_TRANSFER = 2.0  # seconds for what may still be under way when a connection is closed
 
@@ -79,6 +80,9 @@ class Connection:
         self._changed = threading.Condition()  # guards what the reader and the streams share
         self._streams: dict[int, ConnectionStream] = {}
         self._next = 1
+        self._crossing = 0  # frames that may still come for streams that we closed
+        self._unsettled: set[int] = set()  # streams that we closed before they began
+        self._unwanted: list[Frame] = []  # that end those which began afterwards
         self._checksums = True
         self._closed = False
         try:
@@ -136,7 +140,8 @@ class Connection:
             stream.close()
         self.lose(f"the way to the board ({self.way}) was closed; connect again")
         self._reader.join()
-        self._wire.close()
+        with self._writing:
+            self._wire.close()
 
     def check(self) -> None:
         """Raise `DeviceLost` where the link is lost."""
@@ -149,15 +154,22 @@ class Connection:
         timeout = _LAST_TRANSFER if self._closed else STALLED_AFTER
         with self._writing:
             self.check()
+            with self._changed:
+                before, self._unwanted = self._unwanted, []
             try:
+                for unwanted in before:
+                    self._wire.write(*unwanted.encode(checksum=self._checksums), timeout)
                 self._wire.write(header, payload, timeout)
             except DeviceLost as error:  # half a frame may have gone: nothing can follow it
                 raise self.lose(str(error)) from error
 
     def forget(self, stream: ConnectionStream) -> None:
-        """Pass over whatever still comes for a stream."""
+        """Pass over what still comes for a stream."""
         with self._changed:
-            self._streams.pop(stream.number, None)
+            if self._streams.pop(stream.number, None) is not None:
+                self._crossing += _CROSSING
+                if not stream.settled:
+                    self._unsettled.add(stream.number)
 
     @property
     def changed(self) -> threading.Condition:
@@ -226,14 +238,19 @@ class Connection:
 
     def _hand_on(self, frame: Frame) -> None:
         if frame.command not in _OF_STREAMS:
-            if frame.command == b"SYNC":
-                return  # of a board's own bookkeeping; it has no place on the link
-            raise foreign(f"{frame.command.decode()}, which is for hosts to say")
+            raise foreign(f"{frame.command.decode()}, which it has no reason to")
         if not 0 < frame.second < self._next:
             raise foreign(f"{frame.command.decode()} for a stream {frame.second} that never was")
         stream = self._streams.get(frame.second)
-        if stream is not None:  # otherwise it crossed our closing of the stream
+        if stream is not None:
             stream.hand_over(frame)
+            return
+        self._crossing -= 1  # it crossed our closing of the stream
+        if self._crossing < 0:
+            raise foreign(f"more {frame.command.decode()} for streams that are closed")
+        if frame.command == b"OKAY" and frame.second in self._unsettled:
+            self._unsettled.discard(frame.second)
+            self._unwanted.append(Frame(b"CLSE", frame.second, frame.first))
 
 
 class ConnectionStream:
@@ -313,10 +330,10 @@ class ConnectionStream:
             return
         self._closed = True
         self._connection.forget(self)
-        if not self._ended:
-            self._ended = True
+        if self._theirs and not self._ended:
             with contextlib.suppress(DeviceLost):
                 self._connection.send(Frame(b"CLSE", self.number, self._theirs))
+        self._ended = True
         self._came = None
 
 

@@ -70,7 +70,7 @@ class Listed:
 
     def refused(self) -> DeviceError:
         """The error of one that cannot be used, with the next step."""
-        kind = self.state.partition(" (")[0].rstrip(";")
+        kind = next((state for state in _STATES if self.state.startswith(state)), self.state)
         error = DeviceUnauthorised if kind in _UNAUTHORISED else DeviceLost
         step = _STATES.get(kind, "see what it shows on its screen, and restart it")
         return error(f"{self.serial} is attached, and the adb server calls it {kind}: {step}")

@@ -94,7 +94,6 @@ class Received(io.RawIOBase):
             self._next_piece()
         if self._done:
             return 0
-        # What has come already is taken whole: fewer, larger steps.
         count = min(self._left, len(buffer))
         buffer[:count] = take(self._stream, count)
         self._left -= count

@@ -7,18 +7,13 @@ import io
 import secrets
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from . import adb_sync
 from .adb_shell_v2 import ShellProcess
 from .adb_stream import CHUNK, Link
 from .base import Completed
-from .errors import (
-    BoardfitError,
-    DeviceError,
-    DeviceLost,
-    InputError,
-    StorageError,
-)
+from .errors import DeviceError, DeviceLost, InputError, StorageError
 from .files import open_source, write_whole
 from .line_channel import STDERR_KEPT, LineChannel, run_to_end
 from .process import brief
@@ -90,23 +85,12 @@ class AdbTransport:
         target = PurePosixPath("/") / remote
         temporary = target.with_name(f".boardfit-{secrets.token_hex(8)}")
         with open_source(local, InputError) as source:
-            stream = self._link.open(adb_sync.SERVICE, timeout=_START)
             try:
-                digest = adb_sync.write(stream, source, temporary)
-            except StorageError as error:
-                raise StorageError(f"cannot copy {local} to the board: {error}") from error
-            finally:
-                stream.close()
-        script = ["sh", "-c", _PUT, "sh", str(temporary), str(target), digest]
-        try:
-            done = self.run(script, timeout=_RENAME)
-            if done.code != 0:
-                words = done.stderr.decode(errors="replace").strip()[:500]
-                raise StorageError(f"cannot write {target} on the board: {words}")
-        except BoardfitError:
-            with contextlib.suppress(DeviceError):
-                self.run(["rm", "-f", str(temporary)], timeout=_RENAME)
-            raise
+                self._put(source, temporary, target)
+            except BaseException:
+                with contextlib.suppress(DeviceError):
+                    self.run(["rm", "-f", str(temporary)], timeout=_START)
+                raise
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
         """Copy an ordinary file from the board whole or not at all, making folders here.
@@ -129,6 +113,18 @@ class AdbTransport:
         for channel in self._channels:
             channel.close()
         self._link.close()
+
+    def _put(self, source: BinaryIO, temporary: PurePosixPath, target: PurePosixPath) -> None:
+        stream = self._link.open(adb_sync.SERVICE, timeout=_START)
+        try:
+            digest = adb_sync.write(stream, source, temporary)
+        finally:
+            stream.close()
+        script = ["sh", "-c", _PUT, "sh", str(temporary), str(target), digest]
+        done = self.run(script, timeout=_RENAME)
+        if done.code != 0:
+            words = done.stderr.decode(errors="replace").strip()[:500]
+            raise StorageError(f"cannot write {target} on the board: {words}")
 
     def _check(self) -> None:
         if self._link.lost is not None:

@@ -218,8 +218,9 @@ def use(connection: Connection) -> None:
         ([Frame(b"WRTE", 9, 77, b"a")], "a stream 77 that never was"),
         ([Frame(b"WRTE", 9, 0, b"a")], "a stream 0 that never was"),
         ([Frame(b"WRTE", 8, 1, b"a")], "from a stream 8 of another's"),
-        ([Frame(b"OPEN", 9, 1, b"tcp:22")], "OPEN, which is for hosts"),
-        ([GREETING], "CNXN, which is for hosts"),
+        ([Frame(b"OPEN", 9, 1, b"tcp:22")], "OPEN, which it has no reason to"),
+        ([Frame(b"SYNC", 1, 1)], "SYNC, which it has no reason to"),
+        ([GREETING], "CNXN, which it has no reason to"),
     ],
 )
 def test_a_connection_that_breaks_the_rules_is_given_up(frames: list[Frame], words: str) -> None:
@@ -239,13 +240,17 @@ def test_a_connection_that_breaks_the_rules_is_given_up(frames: list[Frame], wor
 
 
 def test_a_refused_service_and_one_that_does_not_begin_are_named() -> None:
+    late = threading.Event()
+
     def behave(link: socket.socket) -> None:
         greet(link)
         say(link, Frame(b"CLSE", 0, read_frame(link).first))
         read_frame(link)
-        assert read_frame(link).command == b"CLSE"  # the host no longer wants what came too late
+        late.wait(10)
         say(link, Frame(b"OKAY", 9, 2))
         say(link, Frame(b"OKAY", 10, read_frame(link).first))
+        assert read_frame(link) == Frame(b"CLSE", 2, 9)  # the host no longer wants it
+        say(link, Frame(b"OKAY", 11, read_frame(link).first))
 
     with board(behave) as wire:
         connection = Connection(wire, [], timeout=5)
@@ -253,7 +258,27 @@ def test_a_refused_service_and_one_that_does_not_begin_are_named() -> None:
             connection.open(b"sync:", timeout=5)
         with pytest.raises(DeviceTimeout, match=r"within 0\.05 s"):
             connection.open(b"sync:", timeout=0.05)
+        late.set()
         assert not connection.open(b"sync:", timeout=5).ended
+        assert not connection.open(b"sync:", timeout=5).ended
+        connection.close()
+
+
+def test_a_board_that_never_stops_talking_of_a_closed_stream_is_given_up() -> None:
+    def behave(link: socket.socket) -> None:
+        greet(link)
+        read_frame(link)
+        say(link, Frame(b"OKAY", 9, 1))
+        assert read_frame(link).command == b"CLSE"
+        say(link, *[Frame(b"WRTE", 9, 1, bytes(1000))] * 100)
+
+    with board(behave) as wire:
+        connection = Connection(wire, [], timeout=5)
+        connection.open(b"sync:", timeout=5).close()
+        deadline = time.monotonic() + 10
+        while connection.lost is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert "for streams that are closed" in (connection.lost or "")
         connection.close()
 
 
