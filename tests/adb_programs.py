@@ -44,7 +44,7 @@ def adb_server(folder: Path) -> Iterator[AdbServer]:
     """An adb server on a port of its own, with keys of its own in `folder`/home."""
     program = adb_program()
     home = folder / "home"
-    home.mkdir(exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -232,8 +232,7 @@ def adb_server(rng: random.Random, folder: Path) -> None:
     phone = b"emulator-5554          device product:sdk model:sdk_phone device:e transport_id:1\n"
     others = b"127.0.0.1:5555 offline\nR58 unauthorized usb:1-1\nX no permissions (a; b: c)\n"
     answers = [told(b"0029"), told(phone + others), told(phone), told(FEATURES.encode())]
-    ended, running = shell_answer(rng), shell_answer(rng)[:-1]
-    shells = [b"OKAYOKAY" + b"".join(said) for said in (ended, running)]
+    shells = [b"OKAYOKAY" + b"".join(shell_answer(rng)) for _ in range(2)]
     server = SpoiltServer(rng, rng.choice([0.1, 0.5]), [*answers, *shells])
     try:
         server.answers()
@@ -241,7 +240,8 @@ def adb_server(rng: random.Random, folder: Path) -> None:
             assert str(listed.refused())
         serial = choose(server, rng.choice([None, "emulator-5554"]))
         with contextlib.closing(AdbServerTransport(server, serial)) as transport:
-            _use(rng, folder, transport)
+            for _ in range(2):
+                assert 0 <= transport.run(["true"], timeout=0.2).code < 256
     finally:
         server.end()
 
@@ -251,13 +251,13 @@ def adb_frames(rng: random.Random, folder: Path) -> None:
     wire = SpoiltPhone(rng, rng.choice([0.05, 0.3]))
     connection = Connection(wire, [MemoryKey()], timeout=0.1, patience=0.1)
     with contextlib.closing(AdbTransport(connection)) as transport:
-        _use(rng, folder, transport)
+        _use(rng, transport)
 
 
 def adb_shell(rng: random.Random, folder: Path) -> None:
     """Run programs whose packets are spoilt."""
     with contextlib.closing(AdbTransport(SpoiltLink(rng, rng.choice([0.05, 0.3])))) as transport:
-        _use(rng, folder, transport)
+        _use(rng, transport)
 
 
 def adb_files(rng: random.Random, folder: Path) -> None:
@@ -277,7 +277,7 @@ def adb_files(rng: random.Random, folder: Path) -> None:
             raise before
 
 
-def _use(rng: random.Random, folder: Path, transport: AdbTransport) -> None:
+def _use(rng: random.Random, transport: AdbTransport) -> None:
     done = transport.run(["true"], timeout=0.2)
     assert 0 <= done.code < 256
     channel = transport.open(["worker"])

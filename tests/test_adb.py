@@ -362,6 +362,58 @@ def test_what_cannot_be_written_or_read_on_the_board_is_told(
         both[0].pull(long, tmp_path / "copy")
 
 
+def test_a_push_that_is_cut_off_leaves_the_older_file(
+    both: tuple[AdbTransport, Serving], tmp_path: Path
+) -> None:
+    with (tmp_path / "source").open("wb") as source:
+        source.truncate(100_000_000)
+    folder = tmp_path / "board"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"older")
+
+    def cut() -> None:
+        while len(list(folder.iterdir())) < 2:
+            time.sleep(0.001)
+        both[1].drop()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    with pytest.raises(DeviceLost):
+        both[0].push(tmp_path / "source", PurePosixPath(folder / "file"))
+    cutter.join()
+    assert (folder / "file").read_bytes() == b"older"
+
+
+def test_a_push_that_arrives_damaged_is_refused(tmp_path: Path) -> None:
+    shim = tmp_path / "bin" / "sha256sum"
+    shim.parent.mkdir()
+    shim.write_text('#!/bin/sh\necho "0000  -"\n')
+    shim.chmod(0o755)
+    (tmp_path / "source").write_bytes(b"content")
+    path = f"{shim.parent}:{os.environ['PATH']}"
+    with (
+        direct(AdbDevice(environment={**os.environ, "PATH": path})) as (transport, _),
+        pytest.raises(StorageError, match="arrived damaged"),
+    ):
+        transport.push(tmp_path / "source", PurePosixPath(tmp_path / "board" / "file"))
+    assert list((tmp_path / "board").iterdir()) == []
+
+
+def test_a_server_that_ends_is_a_loss(tmp_path: Path) -> None:
+    with serving(AdbDevice()) as phone:
+        with adb_server(tmp_path) as running:
+            running.connect(phone.serial)
+            transport = AdbServerTransport(running, phone.serial)
+            channel = transport.open(["cat"])
+        with pytest.raises(DeviceLost, match="run the same command again"):
+            channel.receive(timeout=10)
+        with pytest.raises(DeviceLost):
+            transport.run(["true"], timeout=10)
+        transport.close()
+        with pytest.raises(DeviceLost, match="adb start-server"):
+            running.boards()
+
+
 def test_commas_and_small_files_of_the_kernel_travel(
     both: tuple[AdbTransport, Serving], tmp_path: Path
 ) -> None:

@@ -304,6 +304,27 @@ def test_a_stream_holds_one_payload_until_it_is_taken() -> None:
         connection.close()
 
 
+def test_nothing_is_sent_before_the_board_asked_for_more() -> None:
+    def behave(link: socket.socket) -> None:
+        greet(link)
+        read_frame(link)
+        say(link, Frame(b"OKAY", 9, 1))
+        assert read_frame(link) == Frame(b"WRTE", 1, 9, b"first")
+        more.wait(10)
+        say(link, Frame(b"OKAY", 9, 1))
+        assert read_frame(link) == Frame(b"WRTE", 1, 9, b"second")
+
+    more = threading.Event()
+    with board(behave) as wire:
+        connection = Connection(wire, [], timeout=5)
+        stream = connection.open(b"sync:", timeout=5)
+        assert stream.pump(5, b"first") == 5
+        assert stream.pump(0.05, b"second") == 0
+        more.set()
+        assert stream.pump(5, b"second") == 6
+        connection.close()
+
+
 def test_a_link_that_breaks_wakes_whoever_waits() -> None:
     def behave(link: socket.socket) -> None:
         greet(link)
