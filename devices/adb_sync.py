@@ -71,9 +71,9 @@ class Received(io.RawIOBase):
         if found.error == 2:
             raise CommandFailed(f"cannot copy {remote}: it does not exist; check the name")
         if found.error:
-            raise CommandFailed(
-                f"cannot copy {remote}: {os.strerror(found.error)}; check its permissions"
-            )
+            # Beyond Linux' own numbers: only what was garbled has one.
+            reason = os.strerror(found.error) if found.error < 4096 else f"error {found.error}"
+            raise CommandFailed(f"cannot copy {remote}: {reason}; check its permissions")
         if not stat.S_ISREG(found.mode):
             raise CommandFailed(f"cannot copy {remote}: it is not an ordinary file; check the name")
         self._stream = stream

@@ -372,7 +372,8 @@ def test_a_push_that_is_cut_off_leaves_the_older_file(
     (folder / "file").write_bytes(b"older")
 
     def cut() -> None:
-        while len(list(folder.iterdir())) < 2:
+        deadline = time.monotonic() + 10
+        while len(list(folder.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
         both[1].drop()
 
