@@ -24,6 +24,10 @@ CASES = {
     "trtexec outputs": 100_000,
     "trtexec files": 100_000,
     "tool sessions": 20_000,
+    "adb servers": 25_000,
+    "adb frames": 25_000,
+    "adb shells": 25_000,
+    "adb files": 25_000,
 }
 CHUNK = 250
 MEMORY = 4 * 1024**3  # bytes of address space of a process; more is an error of the case

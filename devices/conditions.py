@@ -1,7 +1,7 @@
 """What a board says about itself, what boardfit controls there, and what changed since.
 
-Everything is read with `cat`, `uname` and `sysctl`; no setting of a board is changed. The functions
-that understand the texts (`parse_...`) are pure.
+Everything is read with `cat`, `uname`, `sysctl` and `getprop`; no setting of a board is changed.
+The functions that understand the texts (`parse_...`) are pure.
 """
 
 from __future__ import annotations
@@ -44,12 +44,18 @@ def describe(transport: Transport) -> Description:
         transport,
         *(f"/sys/devices/system/cpu/cpu{n}/cpufreq/scaling_governor" for n in online),
     )
+    release = parse_os_release(_cat(transport, "/etc/os-release"))
+    # Android has no such file, and says more of itself than its device tree, which it hides.
+    android = {} if release else parse_properties(_ask(transport, ["getprop"]))
     return Description(
-        model=parse_model(cpuinfo, _cat(transport, "/proc/device-tree/model")),
-        soc=parse_soc(cpuinfo, _cat(transport, "/proc/device-tree/compatible")),
+        model=android.get("ro.product.model")
+        or parse_model(cpuinfo, _cat(transport, "/proc/device-tree/model")),
+        soc=android.get("ro.soc.model")
+        or android.get("ro.board.platform")
+        or parse_soc(cpuinfo, _cat(transport, "/proc/device-tree/compatible")),
         cores=len(online) or parse_processors(cpuinfo),
         memory_bytes=parse_memory(_cat(transport, "/proc/meminfo")),
-        system=parse_os_release(_cat(transport, "/etc/os-release")) or system,
+        system=release or android_system(android) or system,
         kernel=kernel,
         machine=machine,
         governor=parse_governors(governors),
@@ -182,6 +188,21 @@ def parse_os_release(text: str | None) -> str | None:
                 return None
             return " ".join(words).strip() or None
     return None
+
+
+def parse_properties(text: str | None) -> dict[str, str]:
+    """What Android's `getprop` lists, one `[name]: [value]` a line; empty values are left out."""
+    lines = re.findall(r"^\[([^\]\n]+)\]: \[(.+)\]\r?$", text or "", flags=re.MULTILINE)
+    return {name: value.strip() for name, value in lines if value.strip()}
+
+
+def android_system(properties: Mapping[str, str]) -> str | None:
+    """The system's name from Android's properties, e.g. `Android 14 (UQ1A.240205.002)`."""
+    release = properties.get("ro.build.version.release")
+    if release is None:
+        return None
+    build = properties.get("ro.build.id")
+    return f"Android {release} ({build})" if build else f"Android {release}"
 
 
 def parse_cpu_list(text: str | None) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
 │   ├── BoardInUse                another job measures on the board
+│   ├── DeviceBusy                another program holds the way to the board
 │   ├── DeviceUnauthorised        the board does not let this computer in
 │   ├── CommandFailed             a command on the board ended with an error
 │   └── SettingError              a setting of the board cannot be changed, or put back
@@ -132,6 +133,10 @@ class DeviceTimeout(DeviceError):
 
 class BoardInUse(DeviceError):
     """Another job measures on the board, or took it over; the message says who, and since when."""
+
+
+class DeviceBusy(DeviceError):
+    """Another program holds the way to the board; the message says which."""
 
 
 class DeviceUnauthorised(DeviceError):

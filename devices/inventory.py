@@ -7,7 +7,7 @@
     port = 22
     identity_file = "~/.ssh/id_ed25519"
     serial = "0A1B2C3D"          # adb: as `adb devices` names it
-    server = "127.0.0.1:5037"    # adb: the server that holds the phone
+    server = false               # adb: go through an adb server (true), or around it (false)
     benchmark_model = "~/tools/benchmark_model"  # the host's copy, for boards without Python
     python = "/usr/bin/python3"  # the interpreter that runs the worker
     workspace = "~/boardfit"     # the folder that boardfit may fill
@@ -66,7 +66,7 @@ _TYPES: Mapping[str, _Check] = {
     "port": _WHOLE,
     "identity_file": _TEXT,
     "serial": _TEXT,
-    "server": _TEXT,
+    "server": _TRUTH,
     "benchmark_model": _TEXT,
     "soc": _TEXT,
     "cluster": _TEXT,
@@ -151,7 +151,7 @@ class BoardEntry:
     port: int | None = None
     identity_file: Path | None = None
     serial: str | None = None
-    server: str | None = None
+    server: bool | None = None
     benchmark_model: Path | None = None
     soc: str | None = None
     cluster: str | None = None
@@ -189,17 +189,12 @@ class BoardEntry:
         """The fields that say how a board is reached."""
         if self.transport == "ssh" and self.host is None:
             raise self._wrong("host", 'is missing; write host = "an address or an ssh alias"')
-        for field in ("host", "user", "serial", "server", "soc"):
+        for field in ("host", "user", "serial", "soc"):
             text = getattr(self, field)
             if text is not None and not _is_word(text):
                 raise self._wrong(field, f"{text!r:.80} is not one word that begins without '-'")
         if self.port is not None and not 1 <= self.port <= 65535:
             raise self._wrong("port", f"{self.port} is no port; give one from 1 to 65535")
-        if self.server is not None:
-            host, colon, port = self.server.rpartition(":")
-            plain = port.isascii() and port.isdigit() and len(port) <= 5
-            if not (host and colon and plain and 1 <= int(port) <= 65535):
-                raise self._wrong("server", 'write HOST:PORT, for example "127.0.0.1:5037"')
         for field in ("identity_file", "benchmark_model"):
             if getattr(self, field) is not None:
                 self._check_path(field, str(getattr(self, field)))

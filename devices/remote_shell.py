@@ -38,6 +38,19 @@ def checked_command_line(argv: Sequence[str]) -> str:
     return f"{_or_missing(argv)}exec {line}"
 
 
+def announcing_command_line(argv: Sequence[str]) -> str:
+    """As `checked_command_line`, for a shell that also writes a line with the number of the
+    program's process to stderr, before anything that the program writes there."""
+    line = command_line(argv)
+    return f"{_or_missing(argv)}echo $$ >&2; exec {line}"
+
+
+def kill_line(number: int) -> str:
+    """The text that makes a shell end the process of that number and its group, whatever they
+    do."""
+    return f"kill -9 -{number:d} 2>/dev/null || kill -9 {number:d} 2>/dev/null"
+
+
 def announced_command_line(argv: Sequence[str], mark: str) -> str:
     """As `checked_command_line`, for a shell that also says where the program's output begins.
 
@@ -71,6 +84,6 @@ def _or_missing(argv: Sequence[str]) -> str:
     return f"command -v {shlex.quote(argv[0])} >/dev/null || {{ {missing}; }}; "
 
 
-def names_missing_program(code: int, stderr: bytes) -> bool:
+def names_missing_program(code: int, stderr: bytes | bytearray) -> bool:
     """Whether a shell that was given `checked_command_line` found no such program."""
     return code == NO_PROGRAM and stderr.strip() == _MISSING.encode()

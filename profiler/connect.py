@@ -25,6 +25,10 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
         from ..devices.ssh import ssh_device  # paramiko takes 0.2 s to import
 
         return ssh_device(entry)
+    if entry.transport == "adb":
+        from ..devices.adb_connect import adb_device  # which loads adb-shell
+
+        return adb_device(entry)
     return fake_device(entry) if entry.transport == "fake" else local_device(entry)
 
 

@@ -114,6 +114,11 @@ class WorkerSession:
             raise
 
     def _start(self, threads: int, runtime: str) -> Channel:
+        if self._device.python is None:
+            raise DeviceError(
+                f"{self._device.name} has no Python that the worker could run in; name one as "
+                "`python` in boards.toml (Termux on Android has one)"
+            )
         content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
         folder = self._device.workspace / PurePosixPath(f"worker-{content.hexdigest()[:16]}")
         for file in WORKER_FILES:

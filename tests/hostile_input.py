@@ -37,6 +37,7 @@ from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.sources import open_source
 
+from . import hostile_adb
 from .hostile_shell import spoilt_sessions
 from .mutations import mutate_database, mutate_line, mutate_model
 from .program_outputs import OUTPUTS
@@ -393,4 +394,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "campaigns": campaign_lines,
     **{name: partial(_output, name) for name in OUTPUTS},
     "tool sessions": spoilt_sessions,
+    "adb servers": hostile_adb.adb_server,
+    "adb frames": hostile_adb.adb_frames,
+    "adb shells": hostile_adb.adb_shell,
+    "adb files": hostile_adb.adb_files,
 }

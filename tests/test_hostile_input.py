@@ -17,6 +17,7 @@ from .mutations import mutate_line
 
 WATCH = Watch()
 CASES = {"table files": 80, "profile files": 80, "campaigns": 5}
+CASES |= dict.fromkeys(["adb servers", "adb shells", "adb files"], 1000)
 
 
 @pytest.fixture(scope="module")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from boardfit.devices.adb_direct import AdbDirectTransport, TcpWire
+from boardfit.devices.adb_keys import FileKey, make_key, read_key
+from boardfit.devices.adb_server import AdbServerTransport
 from boardfit.devices.base import LINE_LIMIT, Completed, Transport
 from boardfit.devices.fake import FakeTransport, Program, ProgramExit
 from boardfit.devices.local import LocalTransport
 from boardfit.devices.reconnecting import ReconnectingTransport
 from boardfit.devices.ssh import SshTransport
 
+from .adb_device import AdbDevice, serving
+from .adb_programs import adb_server
 from .sshd import Sshd
 
 # Each program twice: as a script for a real process, as a `Program` for the fake board.
@@ -156,6 +163,33 @@ def reconnecting(
     return board()
 
 
+@functools.cache  # a second each
+def adb_key() -> FileKey:
+    with tempfile.TemporaryDirectory() as folder:
+        make_key(Path(folder) / "adbkey")
+        return read_key(Path(folder) / "adbkey")
+
+
+@contextlib.contextmanager
+def adb_direct_board(folder: Path) -> Iterator[Board]:
+    own = adb_key()
+    device = AdbDevice(secure=True, known_keys=[own.public.decode()])
+    with serving(device) as phone:
+        wire = TcpWire("127.0.0.1", phone.port, timeout=10)
+        transport = AdbDirectTransport(wire, [own])
+        yield Board(transport, PurePosixPath(folder / "board"), call_real)
+        transport.close()
+
+
+@contextlib.contextmanager
+def adb_server_board(folder: Path) -> Iterator[Board]:
+    with serving(AdbDevice()) as phone, adb_server(folder) as server:
+        server.connect(phone.serial)
+        transport = AdbServerTransport(server, phone.serial)
+        yield Board(transport, PurePosixPath(folder / "board"), call_real)
+        transport.close()
+
+
 # A folder of the test's own -> the board, for as long as the context lasts.
 BOARDS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Board]]] = {
     "local": local_board,
@@ -164,4 +198,6 @@ BOARDS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Board]]]
     "reconnecting, local": partial(reconnecting, local_board),
     "reconnecting, fake": partial(reconnecting, fake_board),
     "reconnecting, ssh": partial(reconnecting, ssh_board),
+    "adb-direct": adb_direct_board,
+    "adb-server": adb_server_board,
 }
