@@ -12,8 +12,11 @@ BoardfitError                 exit code 1: something failed that is not the user
 ├── DeviceError               3: the board cannot be used
 │   ├── DeviceNotFound            no board has that name
 │   ├── DeviceAmbiguous           several boards fit; we never guess
+│   ├── DeviceUnreachable         nothing answers at its address, or something else does
+│   ├── DeviceRefused             it does not let us in, or is not known to be the one it should be
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
+│   ├── BoardInUse                another job measures on the board
 │   └── CommandFailed             a command on the board ended with an error
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
@@ -102,6 +105,14 @@ class DeviceAmbiguous(DeviceError):
     """Several boards fit what was asked for; the message lists them."""
 
 
+class DeviceUnreachable(DeviceError):
+    """Nothing answers at the board's address, or something that is no such board."""
+
+
+class DeviceRefused(DeviceError):
+    """The board does not let us in, or is not known to be the one that it should be."""
+
+
 class DeviceLost(DeviceError):
     """The link broke, or the process on the board ended.
 
@@ -115,6 +126,10 @@ class DeviceLost(DeviceError):
 
 class DeviceTimeout(DeviceError):
     """The board did not answer in the time given."""
+
+
+class BoardInUse(DeviceError):
+    """Another job measures on the board, or took it over; the message says who, and since when."""
 
 
 class CommandFailed(DeviceError):

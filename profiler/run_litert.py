@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +110,7 @@ class WorkerSession:
             raise
 
     def _start(self, threads: int, runtime: str) -> Channel:
-        content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
-        folder = self._device.workspace / PurePosixPath(f"worker-{content.hexdigest()[:16]}")
+        folder = self._device.workspace / worker_folder()
         for file in WORKER_FILES:
             self._device.transport.push(file, folder / file.name)
         remote = str(folder / WORKER_FILE.name)
@@ -389,6 +388,12 @@ class WorkerSession:
             f"the worker on {self._device.name} broke its protocol with the line {line[:200]!r}; "
             "what was measured is kept: run the same command again to go on"
         )
+
+
+def worker_folder() -> str:
+    """The name of this version's folder in a board's workspace."""
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
+    return f"worker-{content.hexdigest()[:16]}"
 
 
 def _numbers(values: Iterable[object]) -> tuple[float, ...]:
