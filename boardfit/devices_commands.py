@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -189,10 +189,7 @@ def devices_setup(
             )
             return
         found = setup_runtime.set_up_board(
-            board,
-            entry,
-            source=source,
-            say=lambda words: say([words]),  # type: ignore[arg-type]
+            board, source=cast(Any, source), say=lambda words: say([words])
         )
     say(setup_runtime.summary(found, board))
 

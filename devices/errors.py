@@ -17,7 +17,8 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
 │   ├── BoardInUse                another job measures on the board
-│   └── CommandFailed             a command on the board ended with an error
+│   ├── CommandFailed             a command on the board ended with an error
+│   └── SettingError              a setting of the board cannot be changed, or put back
 ├── MeasurementError          4: numbers that would not be worth believing
 │   ├── WorkerError               the worker broke its protocol, or could not run a model
 │   │   └── WorkerLost                it ended while it loaded a model, or does not answer
@@ -134,6 +135,10 @@ class BoardInUse(DeviceError):
 
 class CommandFailed(DeviceError):
     """A command on the board ended with an error."""
+
+
+class SettingError(DeviceError):
+    """A setting of the board cannot be changed, or not be put back; the message says which."""
 
 
 class MeasurementError(BoardfitError):

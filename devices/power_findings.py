@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .findings import Finding
 from .inventory import BoardEntry
-from .jetson import PowerMode
+from .jetson import PowerMode, clocks_are_held
 from .throttling import Battery, ThermalService, Throttled
 
 LOW_BATTERY = 0.3  # phones save power below a fifth, some earlier
@@ -133,14 +133,11 @@ def power_mode_finding(mode: int | None, modes: Sequence[PowerMode], entry: Boar
 
 
 def clocks_finding(text: str | None, entry: BoardEntry) -> Finding | None:
-    """Whether `jetson_clocks` holds the clocks, from its `--show`; `None` where it does not say.
-
-    Each core's line has `MinFreq=... MaxFreq=... CurrentFreq=...`; held, the first two are equal.
-    """
-    pairs = re.findall(r"MinFreq=(\d{1,12})\s+MaxFreq=(\d{1,12})", text or "", re.ASCII)
-    if not pairs:
+    """Whether `jetson_clocks` holds the clocks, from its `--show`; `None` where it does not say."""
+    held = clocks_are_held(text)
+    if held is None:
         return None
-    if all(low == high for low, high in pairs):
+    if held:
         return Finding("clocks", "ok", "jetson_clocks holds them")
     if entry.settings.jetson_clocks:
         return Finding("clocks", "ok", "jetson_clocks holds them while something is measured")

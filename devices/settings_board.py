@@ -1,0 +1,328 @@
+"""How a board is asked for its settings, and told other ones; `settings.py` says when."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from .base import Completed, Transport
+from .board_files import first_lines
+from .errors import CommandFailed, InputError, SettingError
+from .jetson import (
+    POWER_MODES_FILE,
+    PowerMode,
+    clocks_are_held,
+    needs_reboot,
+    parse_power_mode,
+    parse_power_modes,
+)
+from .settings_record import Before, Wanted, parse_before
+
+SCRIPT = Path(__file__).with_name("put_back.sh")
+_TIMEOUT = 30.0  # seconds for one command; jetson_clocks takes some
+_PUT_BACK_TIMEOUT = 90.0  # seconds; it may wait 20 for a watchdog that is doing the same
+_NO_ANSWER = 'cd -- "$1" && shift && exec "$@" </dev/null'
+_WATCH = """
+cd / || exit
+if command -v setsid >/dev/null 2>&1; then setsid sh "$@" </dev/null >/dev/null 2>&1 &
+else nohup sh "$@" </dev/null >/dev/null 2>&1 &
+fi
+tries=0
+until [ -s "$3/watchdog" ]; do
+  tries=$((tries + 1))
+  [ $tries -le 50 ] || exit 1
+  sleep 0.1 2>/dev/null || sleep 1
+done
+"""
+_BEAT = 'printf "%s\\n" "$1" >"$2/heartbeat"'
+_LIVES = 'read -r pid 2>/dev/null <"$1/watchdog" && kill -0 "$pid" 2>/dev/null'
+
+
+@dataclass(frozen=True)
+class SettingsBoard:
+    """A board, what it says about its settings, and what is told to it.
+
+    `workspace` is the folder that boardfit may fill, `gone_after` the seconds without a sign of
+    life after which the host counts as gone, `root` is in front of /sys, /proc and /etc.
+    """
+
+    transport: Transport
+    workspace: PurePosixPath
+    gone_after: float
+    root: str
+    clock: Callable[[], float]
+
+    @property
+    def folder(self) -> PurePosixPath:
+        return self.workspace / "settings"
+
+    @property
+    def every(self) -> float:
+        """Seconds between two signs of life."""
+        return self.gone_after / 4
+
+    def run(self, argv: Sequence[str], timeout: float = _TIMEOUT) -> Completed:
+        return self.transport.run(argv, timeout=timeout)
+
+    def shell(self, script: str, *arguments: str, timeout: float = _TIMEOUT) -> Completed:
+        return self.run(["sh", "-c", script, "sh", *arguments], timeout)
+
+    def raw_record(self) -> str | None:
+        done = self.run(["cat", str(self.folder / "before")])
+        return done.stdout.decode(errors="replace") if done.code == 0 else None
+
+    def record(self) -> Before | None:
+        return parse_before(self.raw_record() or "")
+
+    def governors(self) -> dict[str, str]:
+        """The governor of each cpufreq policy whose cores are switched on."""
+        base = f"{self.root}/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_governor"
+        found = first_lines(self.transport, base)
+        return {PurePosixPath(path).parts[-2]: name for path, name in found.items()}
+
+    def power_mode(self) -> int:
+        try:
+            answer = _text(self.run(["nvpmodel", "-q"]))
+        except CommandFailed as error:
+            raise SettingError(
+                "nvpmodel: the board has no such program, which Jetsons have; remove the line"
+            ) from error
+        mode = parse_power_mode(answer)
+        if mode is None:
+            raise SettingError(
+                f"nvpmodel: the board does not tell its power mode: {answer.strip()[-300:]}; see "
+                "what `nvpmodel -q` says there"
+            )
+        return mode
+
+    def power_modes(self) -> tuple[PowerMode, ...]:
+        done = self.run(["cat", f"{self.root}{POWER_MODES_FILE}"])
+        return parse_power_modes(done.stdout.decode(errors="replace"))
+
+    def mode_wanted(self, wanted: int | str) -> PowerMode:
+        """The mode of that number or name. Raises `InputError` listing those there are."""
+        modes = self.power_modes()
+        for mode in modes:
+            if wanted in {mode.number, mode.name} or wanted == str(mode.number):
+                return mode
+        there = ", ".join(f"{mode.number} ({mode.name})" for mode in modes) or "none that it tells"
+        raise InputError(f"nvpmodel: the board has no mode {wanted}; it has {there}")
+
+    def prepare(self, wanted: Wanted) -> Before:
+        """Write down what is there, having made sure that all that is wanted can be set.
+
+        Nothing is changed before the record lies on the board.
+        """
+        boot = first_lines(self.transport, f"{self.root}/proc/sys/kernel/random/boot_id")
+        before = Before(
+            token=secrets.token_hex(16),
+            boot=next(iter(boot.values()), "unknown"),
+            nvpmodel=None if wanted.nvpmodel is None else self._mode_to_leave(wanted.nvpmodel),
+            jetson_clocks=wanted.jetson_clocks,
+            fixed_performance=wanted.fixed_performance,
+            governors=self._governors_to_leave(wanted.governor) if wanted.governor else {},
+        )
+        self._check_permissions(wanted, before)
+        self.shell('mkdir -p -- "$1" && chmod 700 "$1"', str(self.folder)).check()
+        self._put(SCRIPT.read_bytes(), "put_back.sh")
+        if wanted.jetson_clocks:
+            self.shell('rm -f -- "$1"', str(self.folder / "clocks")).check()
+            done = self._as_root(["jetson_clocks", "--store", "clocks"])
+            if done.code != 0 or "Error" in _text(done):
+                raise self._refused("jetson_clocks", done)
+        self._put(_written(before), "before")
+        return before
+
+    def watch(self, token: str) -> None:
+        """Start what puts the settings back once we are gone."""
+        limit = f"{round(self.gone_after)}"
+        self.shell('rm -f -- "$1/watchdog" "$1/heartbeat"', str(self.folder)).check()
+        script = str(self.folder / "put_back.sh")
+        done = self.shell(_WATCH, script, "watch", str(self.folder), self.root, token, limit)
+        if done.code != 0:
+            raise SettingError(
+                "the watchdog that puts the settings back did not start on the board: "
+                f"{_text(done).strip()[-300:] or 'it said nothing'}; see whether `sh`, `setsid` or "
+                f"`nohup` are there, and whether {self.folder} can be written"
+            )
+
+    def is_watched(self) -> bool:
+        """Whether a watchdog watches over the settings."""
+        return self.shell(_LIVES, str(self.folder)).code == 0
+
+    def beat(self, number: int) -> None:
+        """Give a sign of life; the number is another one each time."""
+        self.shell(_BEAT, f"{number}", str(self.folder))
+
+    def set(self, wanted: Wanted, before: Before) -> Before:
+        """Set what is wanted and verify it; what is to be put back then.
+
+        The power mode comes first, since it switches cores on and off.
+        """
+        if wanted.nvpmodel is not None:
+            mode = self.mode_wanted(wanted.nvpmodel)
+            if mode.number != before.nvpmodel:  # it would ask for a reboot also for the same one
+                self._set_power_mode(mode)
+        if wanted.jetson_clocks:
+            done = self._as_root(["jetson_clocks"])
+            held = clocks_are_held(_text(self._as_root(["jetson_clocks", "--show"])))
+            if done.code != 0 or "Error" in _text(done) or held is False:
+                raise self._refused("jetson_clocks", done)
+        if wanted.fixed_performance:
+            try:
+                done = self.run(["cmd", "power", "set-fixed-performance-mode-enabled", "true"])
+            except CommandFailed as error:
+                raise SettingError(
+                    "fixed_performance: the board has no `cmd`, which Android has; remove the line"
+                ) from error
+            if done.code != 0 or "Failed" in _text(done):
+                raise SettingError(
+                    f"fixed_performance: {_text(done).strip()[-300:] or 'the phone refused'}; it "
+                    "needs Android 11 and a vendor that supports it: go without, and pin to one "
+                    "cluster instead"
+                )
+        if wanted.governor is not None:
+            found = self.governors()
+            if found.keys() - before.governors.keys():  # cores that the power mode switched on
+                before = replace(before, governors={**found, **before.governors})
+                self._put(_written(before), "before")
+            self._set_governors(dict.fromkeys(found, wanted.governor))
+        return before
+
+    def put_back(self) -> None:
+        """Put back what is written down. Raises `SettingError` where that fails."""
+        self._put(SCRIPT.read_bytes(), "put_back.sh")
+        script, folder = str(self.folder / "put_back.sh"), str(self.folder)
+        done = self.run(["sh", script, "now", folder, self.root], _PUT_BACK_TIMEOUT)
+        if done.code != 0:
+            what = _text(done).strip()[-300:] or f"the script ended with code {done.code}"
+            raise SettingError(
+                f"not all of the board's settings could be put back ({what}); {folder}/before "
+                "tells how they were. Put them back by hand and remove that file, or restart the "
+                "board: a restart undoes all but the power mode"
+            )
+
+    def _mode_to_leave(self, wanted: int | str) -> int:
+        now, mode = self.power_mode(), self.mode_wanted(wanted)
+        gating = next((mode.gating for mode in self.power_modes() if mode.number == now), {})
+        if mode.number != now and mode.gating != gating:
+            raise SettingError(
+                f"nvpmodel: changing between the modes {now} and {mode.number} ({mode.name}) needs "
+                "a reboot, since they switch off other parts of the GPU; set the mode by hand "
+                f"(`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+            )
+        return now
+
+    def _set_power_mode(self, mode: PowerMode) -> None:
+        done = self._as_root(["nvpmodel", "-m", f"{mode.number}"])
+        if needs_reboot(_text(done)):
+            raise SettingError(
+                f"nvpmodel: changing to mode {mode.number} ({mode.name}) needs a reboot; set it by "
+                f"hand (`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+            )
+        if done.code != 0 or self.power_mode() != mode.number:
+            raise self._refused("nvpmodel", done)
+
+    def _governors_to_leave(self, wanted: str) -> dict[str, str]:
+        found = self.governors()
+        if not found:
+            raise SettingError(
+                "governor: the board shows no clock governor (virtual machines have none); remove "
+                "the line"
+            )
+        base = f"{self.root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
+        choices = first_lines(self.transport, f"{base}/scaling_available_governors").values()
+        for choice in choices:
+            if wanted not in choice.split():
+                raise InputError(f"governor: the board has no {wanted!r}; it has {choice:.200}")
+        return found
+
+    def _set_governors(self, governors: Mapping[str, str]) -> None:
+        words = [word for pair in governors.items() for word in pair]
+        script = ["sh", str(self.folder / "put_back.sh"), "governors", str(self.folder), self.root]
+        done = self.run([*script, *words])
+        if done.code != 0:
+            raise self._refused("governor", done)
+
+    def _put(self, data: bytes, name: str) -> None:
+        """Write a file of ours whole; the folder is ours alone, and so is the file."""
+        with tempfile.TemporaryDirectory(prefix="boardfit-") as folder:
+            (Path(folder) / name).write_bytes(data)
+            self.transport.push(Path(folder) / name, self.folder / name)
+        self.run(["chmod", "600", str(self.folder / name)]).check()
+
+    # Privileges
+
+    def _as_root(self, argv: Sequence[str]) -> Completed:
+        """Run a command as root in our folder, with nobody to answer what it asks."""
+        sudo = [] if self._is_root() else ["sudo", "-n"]
+        return self.shell(_NO_ANSWER, str(self.folder), *sudo, *argv)
+
+    def _is_root(self) -> bool:
+        return _text(self.run(["id", "-u"])).strip() == "0"
+
+    def _check_permissions(self, wanted: Wanted, before: Before) -> None:
+        """Make sure that we may set and put back, before anything is changed.
+
+        Raises `SettingError` with the line for sudoers.
+        """
+        if self._is_root():
+            return
+        commands = self._privileged(wanted, before)
+        if any(self.shell('exec sudo -n -l "$@"', *argv).code != 0 for argv in commands):
+            raise self._needs_root(commands)
+
+    def _privileged(self, wanted: Wanted, before: Before) -> list[list[str]]:
+        """The commands that root has to run."""
+        commands = []
+        if before.nvpmodel is not None and wanted.nvpmodel is not None:
+            modes = sorted({before.nvpmodel, self.mode_wanted(wanted.nvpmodel).number})
+            if len(modes) > 1:
+                commands += [["nvpmodel", "-m", f"{mode}"] for mode in modes]
+        if wanted.jetson_clocks:
+            actions = ([], ["--show"], ["--store", "clocks"], ["--restore", "clocks"])
+            commands += [["jetson_clocks", *action] for action in actions]
+        base = f"{self.root}/sys/devices/system/cpu/cpufreq"
+        for policy in before.governors:
+            path = f"{base}/{policy}/scaling_governor"
+            if self.run(["test", "-w", path]).code != 0:
+                commands.append(["tee", path])
+        return commands
+
+    def _needs_root(self, commands: Sequence[Sequence[str]]) -> SettingError:
+        whole = [[self._where(argv[0]), *argv[1:]] for argv in commands]
+        # In sudoers a command without arguments allows any; "" allows none.
+        rules = ", ".join(" ".join(argv) if argv[1:] else f'{argv[0]} ""' for argv in whole)
+        user = _text(self.run(["id", "-un"])).strip() or "USER"
+        return SettingError(
+            f"{user} may not change these settings on the board without a password. Allow it with "
+            "`sudo visudo -f /etc/sudoers.d/boardfit` on the board and the line\n"
+            f"{user} ALL=(root) NOPASSWD: {rules}\n"
+            "or remove the settings from boards.toml (a phone needs `adb root` for a governor)"
+        )
+
+    def _where(self, program: str) -> str:
+        return _text(self.shell('command -v "$1"', program)).strip() or program
+
+    def _refused(self, setting: str, done: Completed) -> SettingError:
+        words = _text(done).strip()[-300:] or f"code {done.code} without a word"
+        return SettingError(
+            f"{setting}: the board refused ({words}); try it there by hand, or remove the line"
+        )
+
+
+def _written(before: Before) -> bytes:
+    try:
+        return before.text().encode()
+    except ValueError as error:
+        raise SettingError(
+            f"the board's settings cannot be written down, so they are not changed: {error}; "
+            "remove the setting from boards.toml"
+        ) from error
+
+
+def _text(done: Completed) -> str:
+    return (done.stdout + done.stderr).decode(errors="replace")
