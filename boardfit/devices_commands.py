@@ -33,12 +33,12 @@ def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) ->
     from boardfit.console import say, show
     from boardfit.devices.discover import discover
     from boardfit.devices.inventory import Inventory
-    from boardfit.devices_summary import sighting_rows
+    from boardfit.devices_summary import sighting_content, sighting_rows, sighting_words
 
     found, remarks = discover(Inventory.load(boards).all_entries, _look, ssh_config=_ssh_config())
-    show(sighting_rows(found), as_json=as_json)
+    show(sighting_content(found) if as_json else sighting_rows(found), as_json=as_json)
     if not as_json:
-        say(remarks)
+        say([*sighting_words(found), *remarks])
 
 
 @devices_app.command("add")

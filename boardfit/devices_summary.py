@@ -23,10 +23,22 @@ def sighting_rows(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
             "where": sighting.where,
             "state": sighting.state,
             "tags": " ".join(sighting.tags),
-            "what to know": sighting.words,
         }
         for sighting in sightings
     ]
+
+
+def sighting_content(sightings: Sequence[Sighting]) -> list[dict[str, Any]]:
+    """The same for programs, with what was seen in words."""
+    return [
+        {**row, "tags": list(sighting.tags), "words": sighting.words}
+        for row, sighting in zip(sighting_rows(sightings), sightings, strict=True)
+    ]
+
+
+def sighting_words(sightings: Sequence[Sighting]) -> list[str]:
+    """A sentence about each that is not simply ready."""
+    return [f"{s.name or s.where}: {s.words}" for s in sightings if s.words]
 
 
 def board_line(name: str, description: Description) -> str:
@@ -56,7 +68,9 @@ def finding_lines(findings: Sequence[Finding]) -> Iterator[str]:
         front = f"  {finding.state:8} {finding.what:{column}}  "
         yield from _wrapped(finding.words, front)
         if finding.fix:
-            yield from _wrapped(finding.fix, f"{' ' * (len(front) - 3)}-> ")
+            words, *to_copy = finding.fix.split("\n")
+            yield from _wrapped(words, f"{' ' * (len(front) - 3)}-> ")
+            yield from (" " * len(front) + line for line in to_copy)
     yield verdict(findings)
 
 

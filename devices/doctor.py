@@ -204,7 +204,12 @@ def _privileged(look: _Look) -> list[list[str]]:
     governors = first_lines(look.transport, f"{_POLICIES}/scaling_governor")
     commands = [["tee", path] for path in governors if not look.succeeds("test", "-w", path)]
     if look.kind == "jetson":
-        actions = ([], ["--show"], ["--store", "clocks"], ["--restore", "clocks"])
+        actions: tuple[list[str], ...] = (
+            [],
+            ["--show"],
+            ["--store", "clocks"],
+            ["--restore", "clocks"],
+        )
         commands += [["jetson_clocks", *action] for action in actions]
         now = parse_power_mode(look.text("nvpmodel", "-q"))
         modes = {mode for mode in (now, look.entry.settings.nvpmodel) if mode is not None}
@@ -275,12 +280,19 @@ def _speed(look: _Look) -> Iterator[Finding]:
             yield held
     names = ("scaling_governor", "scaling_max_freq", "cpuinfo_max_freq")
     files = first_lines(transport, *(f"{_POLICIES}/{name}" for name in names))
-    wanted = entry.settings.governor
-    if entry.settings.fixed_performance and look.kind == "android":
-        wanted = wanted or "fixed performance"
-    yield from governor_findings(files, wanted)
+    yield from governor_findings(files, _holds_the_clock(look))
     if found := load_finding(look.text("cat", "/proc/loadavg"), look.device.description.cores):
         yield found
+
+
+def _holds_the_clock(look: _Look) -> str | None:
+    """What boards.toml has set while something is measured, so that the clock stays as it is."""
+    settings = look.entry.settings
+    if settings.governor is not None:
+        return settings.governor
+    if settings.jetson_clocks and look.kind == "jetson":
+        return "jetson_clocks"
+    return "fixed performance" if settings.fixed_performance and look.kind == "android" else None
 
 
 def _power(look: _Look) -> Iterator[Finding]:

@@ -33,7 +33,7 @@ class Finding:
 
     `ok`: as it should be. `note`: worth knowing. `warning`: figures may suffer. `problem`: nothing
     can be measured, or figures would be wrong. `fix` is the next step in words (empty: none is
-    needed), `repair` names what `--fix` does about it without harm (`None`: nothing).
+    needed; what is to be copied stands in lines of its own), `repair` names what `--fix` does about it without harm (`None`: nothing).
     """
 
     what: str
@@ -181,7 +181,8 @@ def half_copies(names: Sequence[str]) -> list[str]:
 def governor_findings(files: Mapping[str, str], wanted: str | None) -> list[Finding]:
     """Governor and clock of each group of cores, from `policyN/...` of /sys by their path.
 
-    `wanted` is the governor that boards.toml has set while something is measured.
+    `wanted` is what boards.toml has set while something is measured: a governor, or another setting
+    that holds the clock.
     """
     policies: dict[str, dict[str, str]] = {}
     for path, text in files.items():

@@ -134,7 +134,7 @@ def power_mode_finding(mode: int | None, modes: Sequence[PowerMode], entry: Boar
 
 def clocks_finding(text: str | None, entry: BoardEntry) -> Finding | None:
     """Whether `jetson_clocks` holds the clocks, from its `--show`; `None` where it does not say."""
-    held = clocks_are_held(text)
+    held = clocks_are_held(text or "")
     if held is None:
         return None
     if held:
@@ -169,7 +169,7 @@ def rights_finding(
         "rights",
         "problem" if wants else "note",
         f"{user} has no sudo without a password, so that settings of the board cannot be changed",
-        "run `sudo visudo -f /etc/sudoers.d/boardfit` there and write: "
+        "run `sudo visudo -f /etc/sudoers.d/boardfit` there, and write\n"
         + sudoers_line(user, needed),
     )
 
@@ -211,9 +211,9 @@ def tool_finding(entry: BoardEntry, abis: str | None) -> Finding:
         where = f" for {names[0]}" if names else ""
         words = f"boards.toml names none{where}, and phones have no Python"
         return Finding(what, "problem", words, source)
-    path = entry.benchmark_model.expanduser()
+    path = entry.benchmark_model
     try:
-        machine = elf_machine(path)
+        machine = elf_machine(path.expanduser())
     except OSError as error:
         words = f"{path} cannot be read on this host: {error.strerror}"
         return Finding(what, "problem", words, source)

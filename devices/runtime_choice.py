@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import DeviceError
 
@@ -104,7 +105,7 @@ def parse_probe(text: str | None) -> BoardPython | None:
     """What `PROBE` printed, in its last line; `None` where that is something else."""
     lines = (text or "").strip().splitlines()
     try:
-        said = json.loads(lines[-1]) if lines else None
+        said: Any = json.loads(lines[-1]) if lines else None
         major, minor, micro = said["python"]
         version = (_whole(major), _whole(minor), _whole(micro))
         machine, bits = str(said["machine"])[:40], said["bits"]
