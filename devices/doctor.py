@@ -76,7 +76,7 @@ if [ -d "$place" ] && [ -w "$place" ]; then echo can be made; else echo read-onl
 """
 _NAMES = """
 cd -- "$1" 2>/dev/null || exit 0
-for name in worker-* .boardfit-*; do
+for name in worker-* .boardfit-* worker-*/.boardfit-* runtime/wheels/.boardfit-*; do
   if [ -e "$name" ]; then printf '%s\\n' "$name"; fi
 done
 """

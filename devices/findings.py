@@ -24,6 +24,7 @@ LITTLE_SPACE = 500e6  # bytes; a runtime with NumPy takes 150 to 250 MB
 NO_SPACE = 50e6  # bytes; models and workers of a campaign
 WARM = 70.0  # degrees Celsius; boards lower their clock at 80 to 85
 HOT = 80.0
+_HALF_COPY = re.compile(r"(?:worker-[0-9a-f]{16}/|runtime/wheels/)?\.boardfit-[0-9a-f]{16}")
 BUSY = 0.5  # cores that other programs take, averaged over a minute
 
 
@@ -33,7 +34,8 @@ class Finding:
 
     `ok`: as it should be. `note`: worth knowing. `warning`: figures may suffer. `problem`: nothing
     can be measured, or figures would be wrong. `fix` is the next step in words (empty: none is
-    needed; what is to be copied stands in lines of its own), `repair` names what `--fix` does about it without harm (`None`: nothing).
+    needed; what is to be copied stands in lines of its own), `repair` names what `--fix` does about
+    it without harm (`None`: nothing).
     """
 
     what: str
@@ -175,7 +177,7 @@ def old_workers(names: Sequence[str]) -> list[str]:
 
 def half_copies(names: Sequence[str]) -> list[str]:
     """Which names in a workspace are files that were being copied."""
-    return [name for name in names if re.fullmatch(r"\.boardfit-[0-9a-f]{16}", name)]
+    return [name for name in names if _HALF_COPY.fullmatch(name)]
 
 
 def governor_findings(files: Mapping[str, str], wanted: str | None) -> list[Finding]:
