@@ -172,9 +172,7 @@ def download(
 
     They are kept in `cache`, and downloaded once. Raises `InputError` with pip's own words.
     """
-    words = [*choice.requirements, python.machine, str(python.minor), str(python.glibc)]
-    key = hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
-    folder = cache / "wheels" / key
+    folder = wheels_folder(choice, python, cache)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with exclusive(folder / "downloading.lock"):
@@ -189,6 +187,12 @@ def download(
         names = {path.name: digest for path, digest in wheels.items()}
         write_atomically(folder / "wheels.json", json.dumps(names, indent=1).encode())
         return wheels
+
+
+def wheels_folder(choice: RuntimeChoice, python: BoardPython, cache: Path) -> Path:
+    """Where the wheels of a runtime for such interpreters are kept."""
+    words = [*choice.requirements, python.machine, str(python.minor), str(python.glibc)]
+    return cache / "wheels" / hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
 def _kept(folder: Path) -> dict[Path, str]:
