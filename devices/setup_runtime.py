@@ -100,7 +100,7 @@ def set_up(
             say(f"The board cannot install it by itself ({problem}); wheels come from this host.")
         used = "host"
         wheels = download(choice, base, cache, say)
-        _push_wheels(transport, interpreter, workspace / FOLDER / "wheels", wheels, say)
+        push_wheels(transport, interpreter, workspace / FOLDER / "wheels", wheels, say)
         _install_pushed(transport, own, workspace / FOLDER / "wheels", wheels, choice)
     found, words = read_python(transport, str(own))
     if found is None or not fulfils(choice, found):
@@ -256,14 +256,18 @@ def _last_words(done: Completed) -> str:
     return (errors[-1][:300] if errors else f"code {done.code}").removeprefix("ERROR: ")
 
 
-def _push_wheels(
+def push_wheels(
     transport: Transport,
     interpreter: str,
     folder: PurePosixPath,
     wheels: Mapping[Path, str],
     say: Say,
 ) -> None:
-    """Copy what is not there yet, and make sure that all of it arrived as it was."""
+    """Copy what is not there yet, and make sure that all of it arrived as it was.
+
+    `wheels` are files with their SHA-256; what else lies in the folder is removed. Raises
+    `DeviceError` where something arrived otherwise.
+    """
     wanted = {path.name: digest for path, digest in wheels.items()}
     there = _hashes(transport, interpreter, folder)
     for name in there.keys() - wanted.keys():

@@ -34,6 +34,7 @@ from boardfit.devices.runtime_findings import python_findings
 from boardfit.devices.setup_runtime import (
     download,
     download_command,
+    push_wheels,
     remove,
     set_up,
     set_up_board,
@@ -218,7 +219,7 @@ def cache(tmp_path: Path, bare: str) -> Path:
 
 
 class Watched(LocalTransport):
-    """This machine, whose pushes are counted; the link breaks after some, or spoils what is sent."""
+    """This machine with counted pushes; the link breaks after some, or spoils what is sent."""
 
     def __init__(self, *, breaks_after: int | None = None, spoils: bool = False) -> None:
         super().__init__()
@@ -262,25 +263,27 @@ def test_a_board_without_internet_is_given_wheels(tmp_path: Path, bare: str, cac
     assert not list(tmp_path.rglob("pwned"))
 
 
-def test_what_was_interrupted_goes_on(tmp_path: Path, bare: str, cache: Path) -> None:
-    workspace = PurePosixPath(tmp_path / "work")
+def test_pushing_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        wheel(tmp_path, name, "1.0", {})
+    wheels = {w: hashlib.sha256(w.read_bytes()).hexdigest() for w in tmp_path.glob("*.whl")}
+    folder = PurePosixPath(tmp_path / "board")
+
+    def push(transport: Watched) -> None:
+        push_wheels(transport, sys.executable, folder, wheels, lambda words: None)
+
     broken = Watched(breaks_after=2)
     with pytest.raises(DeviceLost):
-        set_up(broken, workspace, bare, cache, source="host")
-    # A file of another time is no wheel of this one.
-    (Path(workspace) / "runtime/wheels/old-1.0-py3-none-any.whl").write_text("")
-    transport = Watched()
-    set_up(transport, workspace, bare, cache, source="host")
-    assert len(transport.pushed) == 1
-    assert set(transport.pushed).isdisjoint(broken.pushed)
-
-
-def test_what_arrives_otherwise_is_not_installed(tmp_path: Path, bare: str, cache: Path) -> None:
-    with pytest.raises(DeviceError, match="arrived otherwise than sent"):
-        set_up(Watched(spoils=True), PurePosixPath(tmp_path / "w"), bare, cache, source="host")
-    transport = Watched()
-    set_up(transport, PurePosixPath(tmp_path / "w"), bare, cache, source="host")
-    assert len(transport.pushed) == 3
+        push(broken)
+    (Path(folder) / "old-1.0-py3-none-any.whl").write_text("of another time")
+    spoiling = Watched(spoils=True)
+    with pytest.raises(DeviceError, match=r"whl arrived otherwise than sent: the link or the boa"):
+        push(spoiling)
+    sound = Watched()
+    push(sound)
+    assert (len(broken.pushed), len(spoiling.pushed), len(sound.pushed)) == (2, 1, 1)
+    assert spoiling.pushed == sound.pushed
+    assert sorted(os.listdir(folder)) == sorted(path.name for path in wheels)
 
 
 def test_a_spoilt_download_is_not_pushed(tmp_path: Path, bare: str, cache: Path) -> None:
@@ -302,7 +305,9 @@ def test_a_spoilt_download_is_not_pushed(tmp_path: Path, bare: str, cache: Path)
 
 
 def test_only_the_board_was_asked(tmp_path: Path, bare: str, cache: Path) -> None:
-    with pytest.raises(DeviceError, match="the board cannot install .*: it has no pip; without --"):
+    with pytest.raises(
+        DeviceError, match=r"the board cannot install .*: it has no pip; without --"
+    ):
         set_up(Watched(), PurePosixPath(tmp_path / "w"), bare, cache, source="board")
 
 
