@@ -69,7 +69,7 @@ def main(folder: Path) -> bool:
             seconds += price[0]
             weights += price[1]
             moved += price[2]
-        return table.constant + seconds + table.crowding * weights * moved
+        return table.constant + seconds + table.crowding(weights, moved)
 
     def prepared() -> list[float]:
         return [total(names) for names in keys]

@@ -10,7 +10,7 @@ from typing import Any
 from .adb_devices import adb_devices, server_address
 from .base import Description
 from .clusters import Cluster
-from .errors import DeviceAmbiguous, DeviceNotFound, DeviceRefused, InventoryError
+from .errors import DeviceAmbiguous, DeviceNotFound, DeviceUnauthorised, InventoryError
 from .inventory import BoardEntry, Inventory
 
 _PATIENCE = 5.0  # seconds for the adb server's list
@@ -59,7 +59,7 @@ def _only_phone(entry: BoardEntry) -> str:
         names = ", ".join(phone.serial for phone in phones)
         raise DeviceAmbiguous(f"several phones are attached ({names}); choose one with --serial")
     if phones[0].readiness != "ready":
-        raise DeviceRefused(f"{phones[0].serial} is not ready: {phones[0].next_step}")
+        raise DeviceUnauthorised(f"{phones[0].serial} is not ready: {phones[0].next_step}")
     return phones[0].serial
 
 

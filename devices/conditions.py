@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from .base import Description, Transport
 from .errors import CommandFailed
+from .settings_record import NOTHING, Wanted
 
 _TIMEOUT = 10.0  # seconds for one small command
 
@@ -55,8 +56,11 @@ def describe(transport: Transport) -> Description:
     )
 
 
-def controls(description: Description, core: int | None) -> list[str]:
-    """Sentences for a report: what boardfit does and does not control on this board."""
+def controls(description: Description, core: int | None, wanted: Wanted = NOTHING) -> list[str]:
+    """Sentences for a report: what boardfit does and does not control on this board.
+
+    `wanted` is what it sets there while it measures.
+    """
     sentences = []
     if description.system == "Darwin":
         sentences.append("The worker is left to the scheduler: macOS cannot pin it to a core.")
@@ -67,7 +71,9 @@ def controls(description: Description, core: int | None) -> list[str]:
         )
     else:
         sentences.append(f"The worker is pinned to core {core}.")
-    if description.governor is None:
+    if wanted.governor is not None:
+        sentences.append(f"The frequency governor is set to {wanted.governor}.")
+    elif description.governor is None:
         sentences.append(
             "The frequency governor cannot be read, so the clock may change unnoticed while "
             "something is measured."
@@ -79,8 +85,25 @@ def controls(description: Description, core: int | None) -> list[str]:
             f"The frequency governor is {description.governor}; it is read and not changed. The "
             "clock may vary while something is measured; performance would hold it."
         )
-    sentences.append("Temperature and other programs on the board are not controlled.")
-    sentences.append("No setting of the board is changed, so nothing has to be restored.")
+    if wanted.nvpmodel is not None:
+        sentences.append(f"The power mode is set to {wanted.nvpmodel} with nvpmodel.")
+    if wanted.jetson_clocks:
+        sentences.append("The clocks are held with jetson_clocks.")
+    if wanted.fixed_performance:
+        sentences.append("Android's fixed-performance mode is switched on.")
+    if wanted.cool_below is None:
+        sentences.append("Temperature and other programs on the board are not controlled.")
+    else:
+        sentences.append(
+            f"Measuring begins below {wanted.cool_below:g} °C; the temperature is left to itself "
+            "then, and other programs on the board are not controlled."
+        )
+    if wanted.changes:
+        sentences.append(
+            "What is set is put back afterwards, by the board itself where this computer is gone."
+        )
+    else:
+        sentences.append("No setting of the board is changed, so nothing has to be restored.")
     return sentences
 
 

@@ -20,9 +20,10 @@ from .errors import (
     BoardInUse,
     DeviceError,
     DeviceLost,
-    DeviceRefused,
     DeviceTimeout,
+    DeviceUnauthorised,
     DeviceUnreachable,
+    DeviceUnverified,
 )
 from .inventory import BoardEntry
 from .ssh_hosts import SshHost, ssh_hosts
@@ -140,7 +141,7 @@ def state_of(outcome: object) -> tuple[Readiness, str]:
         return "ready", ""
     if isinstance(outcome, BoardInUse):
         return "busy", str(outcome)
-    if isinstance(outcome, DeviceRefused):
+    if isinstance(outcome, DeviceUnauthorised | DeviceUnverified):
         return "unauthorised", str(outcome)
     if isinstance(outcome, DeviceUnreachable | DeviceTimeout | DeviceLost):
         return "offline", str(outcome)

@@ -13,10 +13,11 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceNotFound            no board has that name
 │   ├── DeviceAmbiguous           several boards fit; we never guess
 │   ├── DeviceUnreachable         nothing answers at its address, or something else does
-│   ├── DeviceRefused             it does not let us in, or is not known to be the one it should be
+│   ├── DeviceUnverified          what answers is not known to be the board
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
 │   ├── BoardInUse                another job measures on the board
+│   ├── DeviceUnauthorised        the board does not let this computer in
 │   ├── CommandFailed             a command on the board ended with an error
 │   └── SettingError              a setting of the board cannot be changed, or put back
 ├── MeasurementError          4: numbers that would not be worth believing
@@ -110,8 +111,8 @@ class DeviceUnreachable(DeviceError):
     """Nothing answers at the board's address, or something that is no such board."""
 
 
-class DeviceRefused(DeviceError):
-    """The board does not let us in, or is not known to be the one that it should be."""
+class DeviceUnverified(DeviceError):
+    """What answers is not known to be the board; the message says how to find out."""
 
 
 class DeviceLost(DeviceError):
@@ -131,6 +132,10 @@ class DeviceTimeout(DeviceError):
 
 class BoardInUse(DeviceError):
     """Another job measures on the board, or took it over; the message says who, and since when."""
+
+
+class DeviceUnauthorised(DeviceError):
+    """The board does not let this computer, or this user, in; the message says who allows it."""
 
 
 class CommandFailed(DeviceError):

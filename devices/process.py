@@ -54,7 +54,7 @@ class Process:
         assert self._popen.stderr is not None
         self.stdout = bytearray()
         self.stderr = bytearray()
-        self.released = False
+        self._released = False
         self._stderr_kept = stderr_kept
         self._stdout_fd = self._popen.stdout.fileno()
         # The pipes that have not reached their end, and where their bytes go.
@@ -70,6 +70,11 @@ class Process:
     def can_still_write(self) -> bool:
         """Whether more may come on stdout."""
         return self._stdout_fd in self.sinks
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing more can come, on stdout or on stderr."""
+        return not self.sinks
 
     def pump(self, wait: float, outgoing: memoryview | None = None) -> int:
         """Wait until a pipe is ready, move what it takes, return how many bytes were written.
@@ -115,42 +120,64 @@ class Process:
         except subprocess.TimeoutExpired:
             return None
 
-    def signal_group(self, number: signal.Signals) -> None:
-        """Signal the child and whatever it started."""
-        # PermissionError: macOS, for a group of which only the dead are left.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, number)
-
-    def kill(self) -> None:
-        """End the child and whatever it started, at once."""
-        self.signal_group(signal.SIGKILL)
-        self.wait(5.0)  # what the kernel itself holds back cannot be ended
-
     def close_stdin(self) -> None:
         """Tell the child that nothing more will come."""
         if self._popen.stdin is not None:
             self._popen.stdin.close()
 
-    def release(self) -> None:
-        """Close our ends of the pipes."""
+    def end(self, *, grace: float = 0.0) -> None:
+        """End the child and whatever it started, and close our ends of the pipes.
+
+        With `grace` its input is closed first, then it is sent SIGTERM; each is given so many
+        seconds to be heeded.
+        """
+        if self._released:
+            return
+        if grace:
+            self.close_stdin()
+            if self.drain(grace) is None:
+                self._signal_group(signal.SIGTERM)
+                self.drain(grace)
+        self._signal_group(signal.SIGKILL)
+        self.wait(5.0)  # what the kernel itself holds back cannot be ended
         for pipe in (self._popen.stdin, self._popen.stdout, self._popen.stderr):
             if pipe is not None:
                 pipe.close()
         self.sinks.clear()
-        self.released = True
+        self._released = True
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        # PermissionError: macOS, for a group of which only the dead are left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._popen.pid, number)
+
+
+def signal_of(code: int | None) -> int | None:
+    """The number of the signal that ended a process, where its exit code tells one.
+
+    Negative codes are Python's; shells, and the boards behind them, add 128.
+    """
+    if code is None:
+        return None
+    if code < 0:
+        return -code
+    return code - 128 if 128 < code < 128 + signal.NSIG else None
 
 
 def fate(code: int | None) -> str:
     """How a process ended, in words; `code` is None where it lived on."""
     if code is None:
         return "closed its output without ending and was ended"
-    if code >= 0:
+    number = signal_of(code)
+    if number is None:
         return f"ended with code {code}"
     try:
-        number = signal.Signals(-code)
+        name = signal.Signals(number)
     except ValueError:  # a real-time signal
-        return f"was killed by signal {-code}"
-    return f"was killed by {number.name}{_HINTS.get(number, '')}"
+        return f"was killed by signal {number}" if code < 0 else f"ended with code {code}"
+    if code > 0:  # a program may choose such a code itself
+        return f"ended with code {code}, as {name.name} makes it{_HINTS.get(name, '')}"
+    return f"was killed by {name.name}{_HINTS.get(name, '')}"
 
 
 def brief(argv: Sequence[str]) -> str:

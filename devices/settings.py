@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 
 from .base import Transport
 from .errors import BoardfitError, ConditionsChanged
+from .inventory import BoardEntry
 from .settings_board import SettingsBoard
 from .settings_record import Before, Wanted
 from .throttling import wait_until_cool
@@ -138,6 +139,21 @@ def applied(
             )
         yield state
         state.check()
+
+
+def wanted_of(entry: BoardEntry) -> Wanted:
+    """What the inventory has a board measured under: its `settings`, and `limits.start_below`.
+
+    Raises `InputError` where a value cannot be used.
+    """
+    settings = entry.settings
+    return Wanted(
+        governor=settings.governor,
+        fixed_performance=bool(settings.fixed_performance),
+        nvpmodel=settings.nvpmodel,
+        jetson_clocks=bool(settings.jetson_clocks),
+        cool_below=entry.limits.start_below,
+    )
 
 
 def restore_leftovers(

@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from .base import Completed, Transport
@@ -24,6 +25,7 @@ from .settings_record import Before, Wanted, parse_before
 SCRIPT = Path(__file__).with_name("put_back.sh")
 _TIMEOUT = 30.0  # seconds for one command; jetson_clocks takes some
 _PUT_BACK_TIMEOUT = 90.0  # seconds; it may wait 20 for a watchdog that is doing the same
+_REMOVE = "remove it from the board's `settings` in boards.toml"
 _NO_ANSWER = 'cd -- "$1" && shift && exec "$@" </dev/null'
 _WATCH = """
 cd / || exit
@@ -37,11 +39,13 @@ until [ -s "$3/watchdog" ]; do
   sleep 0.1 2>/dev/null || sleep 1
 done
 """
+# jetson_clocks asks before it writes over an older file.
+_OUR_FOLDER = 'mkdir -p -- "$1" && chmod 700 "$1" && rm -f -- "$1/clocks"'
 _BEAT = 'printf "%s\\n" "$1" >"$2/heartbeat"'
 _LIVES = 'read -r pid 2>/dev/null <"$1/watchdog" && kill -0 "$pid" 2>/dev/null'
 
 
-@dataclass(frozen=True)
+@dataclass
 class SettingsBoard:
     """A board, what it says about its settings, and what is told to it.
 
@@ -88,7 +92,7 @@ class SettingsBoard:
             answer = _text(self.run(["nvpmodel", "-q"]))
         except CommandFailed as error:
             raise SettingError(
-                "nvpmodel: the board has no such program, which Jetsons have; remove the line"
+                f"nvpmodel: the board has no such program, which Jetsons have; {_REMOVE}"
             ) from error
         mode = parse_power_mode(answer)
         if mode is None:
@@ -98,13 +102,14 @@ class SettingsBoard:
             )
         return mode
 
+    @cached_property
     def power_modes(self) -> tuple[PowerMode, ...]:
         done = self.run(["cat", f"{self.root}{POWER_MODES_FILE}"])
         return parse_power_modes(done.stdout.decode(errors="replace"))
 
     def mode_wanted(self, wanted: int | str) -> PowerMode:
         """The mode of that number or name. Raises `InputError` listing those there are."""
-        modes = self.power_modes()
+        modes = self.power_modes
         for mode in modes:
             if wanted in {mode.number, mode.name} or wanted == str(mode.number):
                 return mode
@@ -126,21 +131,20 @@ class SettingsBoard:
             governors=self._governors_to_leave(wanted.governor) if wanted.governor else {},
         )
         self._check_permissions(wanted, before)
-        self.shell('mkdir -p -- "$1" && chmod 700 "$1"', str(self.folder)).check()
-        self._put(SCRIPT.read_bytes(), "put_back.sh")
+        self.shell(_OUR_FOLDER, str(self.folder)).check()
+        self.transport.push(SCRIPT, self.folder / SCRIPT.name)
         if wanted.jetson_clocks:
-            self.shell('rm -f -- "$1"', str(self.folder / "clocks")).check()
             done = self._as_root(["jetson_clocks", "--store", "clocks"])
             if done.code != 0 or "Error" in _text(done):
                 raise self._refused("jetson_clocks", done)
-        self._put(_written(before), "before")
+        self._write_down(before)
         return before
 
     def watch(self, token: str) -> None:
         """Start what puts the settings back once we are gone."""
         limit = f"{round(self.gone_after)}"
         self.shell('rm -f -- "$1/watchdog" "$1/heartbeat"', str(self.folder)).check()
-        script = str(self.folder / "put_back.sh")
+        script = str(self.folder / SCRIPT.name)
         done = self.shell(_WATCH, script, "watch", str(self.folder), self.root, token, limit)
         if done.code != 0:
             raise SettingError(
@@ -176,7 +180,7 @@ class SettingsBoard:
                 done = self.run(["cmd", "power", "set-fixed-performance-mode-enabled", "true"])
             except CommandFailed as error:
                 raise SettingError(
-                    "fixed_performance: the board has no `cmd`, which Android has; remove the line"
+                    f"fixed_performance: the board has no `cmd`, which Android has; {_REMOVE}"
                 ) from error
             if done.code != 0 or "Failed" in _text(done):
                 raise SettingError(
@@ -188,14 +192,14 @@ class SettingsBoard:
             found = self.governors()
             if found.keys() - before.governors.keys():  # cores that the power mode switched on
                 before = replace(before, governors={**found, **before.governors})
-                self._put(_written(before), "before")
+                self._write_down(before)
             self._set_governors(dict.fromkeys(found, wanted.governor))
         return before
 
     def put_back(self) -> None:
         """Put back what is written down. Raises `SettingError` where that fails."""
-        self._put(SCRIPT.read_bytes(), "put_back.sh")
-        script, folder = str(self.folder / "put_back.sh"), str(self.folder)
+        self.transport.push(SCRIPT, self.folder / SCRIPT.name)
+        script, folder = str(self.folder / SCRIPT.name), str(self.folder)
         done = self.run(["sh", script, "now", folder, self.root], _PUT_BACK_TIMEOUT)
         if done.code != 0:
             what = _text(done).strip()[-300:] or f"the script ended with code {done.code}"
@@ -207,12 +211,12 @@ class SettingsBoard:
 
     def _mode_to_leave(self, wanted: int | str) -> int:
         now, mode = self.power_mode(), self.mode_wanted(wanted)
-        gating = next((mode.gating for mode in self.power_modes() if mode.number == now), {})
+        gating = next((mode.gating for mode in self.power_modes if mode.number == now), {})
         if mode.number != now and mode.gating != gating:
             raise SettingError(
                 f"nvpmodel: changing between the modes {now} and {mode.number} ({mode.name}) needs "
                 "a reboot, since they switch off other parts of the GPU; set the mode by hand "
-                f"(`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+                f"(`sudo nvpmodel -m {mode.number}`, then reboot), or {_REMOVE}"
             )
         return now
 
@@ -221,7 +225,7 @@ class SettingsBoard:
         if needs_reboot(_text(done)):
             raise SettingError(
                 f"nvpmodel: changing to mode {mode.number} ({mode.name}) needs a reboot; set it by "
-                f"hand (`sudo nvpmodel -m {mode.number}`, then reboot), and remove the line"
+                f"hand (`sudo nvpmodel -m {mode.number}`, then reboot), or {_REMOVE}"
             )
         if done.code != 0 or self.power_mode() != mode.number:
             raise self._refused("nvpmodel", done)
@@ -230,8 +234,8 @@ class SettingsBoard:
         found = self.governors()
         if not found:
             raise SettingError(
-                "governor: the board shows no clock governor (virtual machines have none); remove "
-                "the line"
+                "governor: the board shows no clock governor (virtual machines have none); "
+                f"{_REMOVE}"
             )
         base = f"{self.root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
         choices = first_lines(self.transport, f"{base}/scaling_available_governors").values()
@@ -242,25 +246,33 @@ class SettingsBoard:
 
     def _set_governors(self, governors: Mapping[str, str]) -> None:
         words = [word for pair in governors.items() for word in pair]
-        script = ["sh", str(self.folder / "put_back.sh"), "governors", str(self.folder), self.root]
+        script = ["sh", str(self.folder / SCRIPT.name), "governors", str(self.folder), self.root]
         done = self.run([*script, *words])
         if done.code != 0:
             raise self._refused("governor", done)
 
-    def _put(self, data: bytes, name: str) -> None:
-        """Write a file of ours whole; the folder is ours alone, and so is the file."""
+    def _write_down(self, before: Before) -> None:
+        """Put the record on the board, whole; its folder is ours alone, and so is the file."""
+        try:
+            text = before.text()
+        except ValueError as error:
+            raise SettingError(
+                f"the board's settings cannot be written down, so they are not changed: {error}; "
+                f"{_REMOVE}"
+            ) from error
         with tempfile.TemporaryDirectory(prefix="boardfit-") as folder:
-            (Path(folder) / name).write_bytes(data)
-            self.transport.push(Path(folder) / name, self.folder / name)
-        self.run(["chmod", "600", str(self.folder / name)]).check()
+            (Path(folder) / "before").write_text(text)
+            self.transport.push(Path(folder) / "before", self.folder / "before")
+        self.run(["chmod", "600", str(self.folder / "before")]).check()
 
     # Privileges
 
     def _as_root(self, argv: Sequence[str]) -> Completed:
         """Run a command as root in our folder, with nobody to answer what it asks."""
-        sudo = [] if self._is_root() else ["sudo", "-n"]
+        sudo = [] if self._is_root else ["sudo", "-n"]
         return self.shell(_NO_ANSWER, str(self.folder), *sudo, *argv)
 
+    @cached_property
     def _is_root(self) -> bool:
         return _text(self.run(["id", "-u"])).strip() == "0"
 
@@ -269,7 +281,7 @@ class SettingsBoard:
 
         Raises `SettingError` with the line for sudoers.
         """
-        if self._is_root():
+        if self._is_root:
             return
         commands = self._privileged(wanted, before)
         if any(self.shell('exec sudo -n -l "$@"', *argv).code != 0 for argv in commands):
@@ -277,14 +289,14 @@ class SettingsBoard:
 
     def _privileged(self, wanted: Wanted, before: Before) -> list[list[str]]:
         """The commands that root has to run."""
-        commands = []
+        commands: list[list[str]] = []
         if before.nvpmodel is not None and wanted.nvpmodel is not None:
             modes = sorted({before.nvpmodel, self.mode_wanted(wanted.nvpmodel).number})
             if len(modes) > 1:
                 commands += [["nvpmodel", "-m", f"{mode}"] for mode in modes]
         if wanted.jetson_clocks:
-            actions = ([], ["--show"], ["--store", "clocks"], ["--restore", "clocks"])
-            commands += [["jetson_clocks", *action] for action in actions]
+            for action in ("", "--show", "--store clocks", "--restore clocks"):
+                commands.append(["jetson_clocks", *action.split()])
         base = f"{self.root}/sys/devices/system/cpu/cpufreq"
         for policy in before.governors:
             path = f"{base}/{policy}/scaling_governor"
@@ -301,7 +313,7 @@ class SettingsBoard:
             f"{user} may not change these settings on the board without a password. Allow it with "
             "`sudo visudo -f /etc/sudoers.d/boardfit` on the board and the line\n"
             f"{user} ALL=(root) NOPASSWD: {rules}\n"
-            "or remove the settings from boards.toml (a phone needs `adb root` for a governor)"
+            f"or {_REMOVE} (a phone needs `adb root` for a governor)"
         )
 
     def _where(self, program: str) -> str:
@@ -310,18 +322,8 @@ class SettingsBoard:
     def _refused(self, setting: str, done: Completed) -> SettingError:
         words = _text(done).strip()[-300:] or f"code {done.code} without a word"
         return SettingError(
-            f"{setting}: the board refused ({words}); try it there by hand, or remove the line"
+            f"{setting}: the board refused ({words}); try it there by hand, or {_REMOVE}"
         )
-
-
-def _written(before: Before) -> bytes:
-    try:
-        return before.text().encode()
-    except ValueError as error:
-        raise SettingError(
-            f"the board's settings cannot be written down, so they are not changed: {error}; "
-            "remove the setting from boards.toml"
-        ) from error
 
 
 def _text(done: Completed) -> str:

@@ -24,10 +24,11 @@ from .board_files import is_plausible
 from .errors import InputError
 
 _FIRST, _LAST = "boardfit-settings 1", "end"
+_GOVERNOR = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
 _LINE = re.compile(
     r"(?:token (?P<token>[0-9a-f]{1,64})|boot (?P<boot>[0-9a-zA-Z-]{1,64})|"
     r"nvpmodel (?P<nvpmodel>\d{1,7})|(?P<clocks>jetson_clocks)|(?P<fixed>fixed_performance)|"
-    r"governor (?P<policy>policy\d{1,7}) (?P<governor>[A-Za-z0-9_][A-Za-z0-9_-]{0,63}))",
+    rf"governor (?P<policy>policy\d{{1,7}}) (?P<governor>{_GOVERNOR}))",
     re.ASCII,
 )
 
@@ -48,7 +49,7 @@ class Wanted:
     cool_at_most: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.governor is not None and not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", self.governor):
+        if self.governor is not None and not re.fullmatch(_GOVERNOR, self.governor):
             raise InputError(
                 f"governor: {self.governor!r:.80} is none; write one such as performance"
             )
@@ -74,6 +75,9 @@ class Wanted:
             or self.fixed_performance
             or self.jetson_clocks
         )
+
+
+NOTHING = Wanted()
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,14 @@ from typing import Literal
 
 from .base import Transport
 from .board_files import first_lines, is_plausible, number
-from .errors import CommandFailed, DeviceLost, MeasurementError
+from .errors import CommandFailed, MeasurementError
 from .jetson import parse_tegrastats
 
 Kind = Literal["raspberry_pi", "android", "jetson", "linux"]
+_ZONE = "/sys/class/thermal/thermal_zone[0-9]*"
 _TIMEOUT = 20.0  # seconds for one command; `dumpsys` of a busy phone takes some
+# It prints lines for ever, and ends at the first that nobody reads.
+_ONE_LINE = "tegrastats --interval 100 2>/dev/null | head -n 1"
 _BETWEEN_LOOKS = 2.0  # seconds; a board cools by less than a degree in them
 
 # raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0 to 3, and 16 to 19 for the
@@ -168,8 +171,8 @@ def zones_of(files: Mapping[str, str]) -> dict[str, float]:
 
 def thermal_zones(transport: Transport, *, root: str = "") -> dict[str, float]:
     """Temperatures of /sys in °C by the zones' names; empty where none can be read."""
-    base = f"{root}/sys/class/thermal/thermal_zone[0-9]*"
-    return zones_of(first_lines(transport, f"{base}/type", f"{base}/temp"))
+    zone = f"{root}{_ZONE}"
+    return zones_of(first_lines(transport, f"{zone}/type", f"{zone}/temp"))
 
 
 def kind_of(transport: Transport, *, root: str = "") -> Kind:
@@ -191,18 +194,21 @@ def evidence(transport: Transport, kind: Kind, *, root: str = "") -> dict[str, f
     of its highest clock the system allows the core that is limited most. Raises `DeviceLost` and
     `DeviceTimeout`.
     """
-    found: dict[str, float] = {}
+    zone, policy = f"{root}{_ZONE}", f"{root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
+    files = first_lines(
+        transport,
+        *(f"{zone}/type", f"{zone}/temp"),
+        *(f"{policy}/scaling_max_freq", f"{policy}/cpuinfo_max_freq"),
+    )
+    found = _limit(files)
     if kind == "android":
         found.update(_android(transport))
     else:
-        found.update(_named(thermal_zones(transport, root=root)))
+        found.update({f"temperature.{name}": value for name, value in zones_of(files).items()})
     if kind == "raspberry_pi":
         found.update(_flags(parse_throttled(_output(transport, "vcgencmd", "get_throttled"))))
     if kind == "jetson":
-        found.update(parse_tegrastats(_first_line(transport, "tegrastats", "--interval", "100")))
-    base = f"{root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
-    names = ("scaling_max_freq", "cpuinfo_max_freq")
-    found.update(_limit(first_lines(transport, *(f"{base}/{name}" for name in names))))
+        found.update(parse_tegrastats(_output(transport, "sh", "-c", _ONE_LINE)))
     if (hottest := _hottest(found)) is not None:
         found["temperature"] = hottest
     return found
@@ -231,8 +237,8 @@ def wait_until_cool(
         found = evidence(transport, kind, root=root)
         if "temperature" not in found:
             raise MeasurementError(
-                "the board shows no temperature that could be waited for; go without `cool_below`, "
-                "or make /sys/class/thermal readable for this user"
+                "the board shows no temperature that could be waited for; remove `start_below` "
+                "from its `limits` in boards.toml, or let this user read /sys/class/thermal"
             )
         hottest, waited = found["temperature"], clock() - begin
         first = hottest if first is None else first
@@ -276,10 +282,6 @@ def _flags(throttled: Throttled | None) -> dict[str, float]:
     }
 
 
-def _named(zones: Mapping[str, float]) -> dict[str, float]:
-    return {f"temperature.{name}": celsius for name, celsius in zones.items()}
-
-
 def _limit(files: Mapping[str, str]) -> dict[str, float]:
     """What the system allows of the highest clock: below 1 where it is throttled, or told so."""
     shares = []
@@ -309,17 +311,3 @@ def _output(transport: Transport, *argv: str) -> str:
     except CommandFailed:
         return ""
     return done.stdout.decode(errors="replace") if done.code == 0 else ""
-
-
-def _first_line(transport: Transport, *argv: str) -> str:
-    """The first line of a program that never ends."""
-    try:
-        channel = transport.open(list(argv))
-    except CommandFailed:
-        return ""
-    try:
-        return channel.receive(timeout=_TIMEOUT).decode(errors="replace")
-    except DeviceLost:  # it ended, or the link did: then the next command says so
-        return ""
-    finally:
-        channel.close()

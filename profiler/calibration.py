@@ -12,12 +12,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .crowding import (
+    CACHES,
+    NO_CROWDING,
+    PER_BYTE_BEYOND,
+    PER_PRODUCT,
+    Crowding,
+    crowding_row,
+    footprint,
+)
 from .layers import Layer
 from .pricing import Alone
 from .schedule import SHORTEST_INFERENCE
@@ -33,7 +42,7 @@ _LARGEST_INVOCATION = 5e-6  # seconds
 _FACTOR = (1.0, 0.2)
 _PER_OPERATOR = (-0.8, 0.5)  # invocations; an operator alone pays for one each time
 _PER_COLD_BYTE = (0.0, 3e-11)  # seconds; 30 GB/s
-_CROWDING = (0.0, 3e-18)  # seconds a byte and byte; 20 GB/s for weights where 16 MB are moved
+_CROWDING = (PER_PRODUCT, *[PER_BYTE_BEYOND] * len(CACHES))
 _CONSTANT = (1.0, 5.0)  # invocations; the network's own
 _RESIDUAL = 0.015  # relative scale of what is left of a network's time
 _STUDENT = 4.0  # degrees of freedom of what is left
@@ -68,21 +77,20 @@ def cold_bytes(layer: Layer) -> float:
 class Calibration:
     """The fitted parameters: seconds, seconds an operator, seconds a byte, and factors by kind.
 
-    `crowding` is in seconds for each byte of weights and each byte that the network moves;
-    `residual` is the relative standard deviation that the fit leaves to networks (each predicted
-    from the others).
+    `crowding` is what layers lose to each other beyond that; `residual` is the relative standard
+    deviation that the fit leaves to networks (each predicted from the others).
     """
 
     constant: float = 0.0
     per_operator: float = 0.0
     per_cold_byte: float = 0.0
     factors: Mapping[str, float] = field(default_factory=dict)
-    crowding: float = 0.0
+    crowding: Crowding = NO_CROWDING
     residual: float = _RESIDUAL
 
     def __post_init__(self) -> None:
         values = [self.constant, self.per_operator, self.per_cold_byte, *self.factors.values()]
-        values += [self.crowding, self.residual]
+        values += [self.crowding.per_product, *self.crowding.per_byte_beyond, self.residual]
         if not all(isinstance(value, int | float) and abs(value) <= _LARGEST for value in values):
             raise ValueError("a calibration consists of finite numbers")
 
@@ -91,21 +99,6 @@ class Calibration:
         factor = self.factors.get(kind(layer), _FACTOR[0])
         corrected = factor * seconds_alone + self.per_operator
         return max(0.0, corrected + self.per_cold_byte * cold_bytes(layer))
-
-    def crowd(self, layers: Iterable[Layer]) -> float:
-        """Seconds that a network loses because its layers push each other's weights out of the
-        caches. Never negative."""
-        weights, moved = footprint(layers)
-        return max(0.0, self.crowding) * weights * moved
-
-
-def footprint(layers: Iterable[Layer]) -> tuple[float, float]:
-    """Bytes of weights, and bytes that are moved (weights and activations), of layers together."""
-    weights = moved = 0
-    for layer in layers:
-        weights += layer.parameter_bytes
-        moved += layer.bytes_moved
-    return float(weights), float(moved)
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ def predict(
 ) -> Predicted:
     """The calibrated sum of a network's operators, and of fragments as they were measured.
     Deviations are independent; an operator that occurs twice counts twice as much."""
-    seconds = calibration.constant + calibration.crowd(layers)
+    seconds = calibration.constant + calibration.crowding(*footprint(layers))
     seconds += sum(fragment.seconds for fragment in fragments)
     interpolated = 0
     variance = sum((f.seconds * f.deviation) ** 2 for f in fragments)
@@ -251,20 +244,20 @@ def fit(
         return Calibration()
     kinds = sorted({kind(layer) for layers in networks for layer in layers})
     invocation = min(_LARGEST_INVOCATION, *alone.values())
-    scale = np.array([invocation, invocation, 1.0, 1.0, *[1.0] * len(kinds)])
+    first = 3 + len(_CROWDING)  # of the factors
     priors = np.array(
-        [_CONSTANT, _PER_OPERATOR, _PER_COLD_BYTE, _CROWDING, *[_FACTOR] * len(kinds)]
+        [_CONSTANT, _PER_OPERATOR, _PER_COLD_BYTE, *_CROWDING, *[_FACTOR] * len(kinds)]
     )
+    scale = np.array([invocation, invocation, *[1.0] * (len(priors) - 2)])
     mean, deviation = (priors * scale[:, None]).T
     design = np.zeros((len(networks), len(priors)))
     for row, layers in zip(design, networks, strict=True):
-        weights_bytes, moved = footprint(layers)
         row[0] = 1.0
-        row[3] = weights_bytes * moved
+        row[3:first] = crowding_row(*footprint(layers))
         for layer in layers:
             row[1] += 1.0
             row[2] += cold_bytes(layer)
-            row[4 + kinds.index(kind(layer))] += alone[layer.signature]
+            row[first + kinds.index(kind(layer))] += alone[layer.signature]
     # Relative residuals, and parameters in units of their priors' deviations.
     scaled = design / seconds[:, None] * deviation / _RESIDUAL
     target = (1.0 - design @ mean / seconds) / _RESIDUAL
@@ -274,10 +267,12 @@ def fit(
         solution = np.linalg.solve(gram, scaled.T @ (weights * target))
         weights = (_STUDENT + 1) / (_STUDENT + (target - scaled @ solution) ** 2)
     values = mean + deviation * solution
-    factors = dict(zip(kinds, values[4:].tolist(), strict=True))
+    factors = dict(zip(kinds, values[first:].tolist(), strict=True))
+    product, *beyond = values[3:first].tolist()
+    crowding = Crowding(product, tuple(beyond))
     # What is left where each network is predicted from the others (the hat matrix says it).
     leverage = weights * np.einsum("ij,ji->i", scaled, np.linalg.solve(gram, scaled.T))
     left = (1.0 - design @ values / seconds) / np.maximum(1.0 - leverage, 0.05)
     residual = max(_SMALLEST_RESIDUAL, float(np.sqrt((left**2).mean())))
-    constant, per_operator, per_cold_byte, crowding = values[:4].tolist()
+    constant, per_operator, per_cold_byte = values[:3].tolist()
     return Calibration(constant, per_operator, per_cold_byte, factors, crowding, residual)

@@ -140,6 +140,7 @@ def run_campaign(
             if run and schedule.pause_seconds:
                 pause = f"{schedule.pause_seconds:g}"
                 device.transport.run(["sleep", pause], timeout=schedule.pause_seconds + 10)
+            work.prepare()
             with WorkerSession(device, threads=threads, runtime=runtime) as session:
                 conditions = conditions_of(device, session, dtype)
                 if required is not None:

@@ -25,6 +25,10 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
 
 def reach(entry: BoardEntry) -> Device:
     """Reach a board that is written down so; close `device.transport` when done."""
+    if entry.transport == "ssh":
+        from ..devices.ssh import ssh_device  # paramiko takes 0.2 s to import
+
+        return ssh_device(entry)
     return fake_device(entry) if entry.transport == "fake" else local_device(entry)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +56,11 @@ class Models:
     def __init__(self, sources: Mapping[str, Source]) -> None:
         self._sources = sources
         self._pieces: dict[str, Sequence[Piece]] = {}
+
+    def prepare(self, keys: Iterable[str]) -> None:
+        """Write the small ones of these, so that they are sent at once."""
+        for key in keys:
+            self.model(key)
 
     def model(self, key: str) -> Model:
         """The model of an entry."""
@@ -197,6 +202,11 @@ class OneRun:
             for n, todo in rounds
         ]
 
+    def prepare(self) -> None:
+        """Write the models that come first, so that no worker waits for it."""
+        todo = next((batch for batch in self._batches if self._step(batch) is not None), [])
+        self._models.prepare(self._keys[entry] for entry in todo)
+
     def measure(self, session: WorkerSession, conditions: Mapping[str, object]) -> None:
         """Go on to the end of the run."""
         # Together with the board's clock it tells this session from any other (see merge_tables).
@@ -255,7 +265,6 @@ class OneRun:
         for done, _ in enumerate(session.load(map(self._models.model, todo)), start=1):
             if done % 50 == 0 or done == len(todo):
                 self._tell(f"loading models, {done} of {len(todo)}")
-        self._look_at_memory(session.conditions())
 
     def _visit(self, session: WorkerSession, rounds: Sequence[tuple[int, list[int]]]) -> None:
         """Visit a batch in each of the rounds, and commit at least once a second."""

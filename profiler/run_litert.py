@@ -35,7 +35,8 @@ WORKER_FILES = (  # what lies on a board
 )
 _LARGEST = 1e18  # of any number that a worker may say: bytes, hertz, seconds
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
-LOAD_AHEAD = 8  # models that are sent before the worker has built the first of them
+LOAD_AHEAD = 64  # models that are sent before the first is built: 20 ms away, 3 are built a ms
+VISITS_AHEAD = 1000  # that are sent before they are due; more of them might fill a pipe
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 SLOWEST_INFERENCE = 20.0  # seconds; whoever answers an inference later is taken for lost
 
@@ -220,19 +221,23 @@ class WorkerSession:
     ) -> Iterator[Visit | Round]:
         """Several rounds (number and visits of each) as `measure` does one.
 
-        The next one is sent while the worker is busy with one, so that it never waits for us.
+        The next one is sent while the worker is busy with one, more of them where they are short,
+        so that it never waits for us.
         """
+        sent = ahead = 0  # rounds that were sent, and visits of them that are not answered
 
         def send(round_number: int, visits: Sequence[tuple[str, int]]) -> None:
             request = {"do": "measure", "round": round_number, "warmup": warmup}
             self._send({**request, "samples": samples, "visits": [list(v) for v in visits]})
 
         for place, (_, visits) in enumerate(rounds):
-            if place == 0:
-                send(*rounds[0])
-            if place + 1 < len(rounds):
-                with contextlib.suppress(DeviceLost):  # met again where its answer is awaited
-                    send(*rounds[place + 1])
+            while sent < len(rounds) and (sent < place + 2 or ahead < VISITS_AHEAD):
+                # A worker that has ended is met again where its answer is awaited.
+                with contextlib.suppress(DeviceLost) if sent else contextlib.nullcontext():
+                    send(*rounds[sent])
+                ahead += len(rounds[sent][1])
+                sent += 1
+            ahead -= len(visits)
             for key, repeats in visits:
                 answer = self._answer(inferences=warmup + samples)
                 self._expect(answer, "visit", f"cannot measure {key}")
@@ -303,7 +308,8 @@ class WorkerSession:
 
     def conditions(self) -> dict[str, float]:
         """The board's state just now: frequency in Hz, temperature in degrees Celsius, load; `at`
-        is the board's monotonic clock."""
+        is the board's monotonic clock, `waited` the seconds in which the worker had nothing to
+        do."""
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
-from .calibration import BAR, NORMAL, Calibration, Validation, footprint, predict
+from .calibration import BAR, NORMAL, Calibration, Validation, predict
+from .crowding import Crowding, footprint
 from .entry_verdict import entry_verdicts
 from .fragments import PricedFragment, PriceList
 from .interpolation import Scales
@@ -258,9 +259,9 @@ class LookupTable:
         return self._price_list(layers)
 
     @property
-    def crowding(self) -> float:
-        """Seconds that a network loses for each byte of weights and each byte that it moves."""
-        return max(0.0, self.calibration.crowding)
+    def crowding(self) -> Crowding:
+        """What a network loses because its layers crowd each other out of the caches."""
+        return self.calibration.crowding
 
     def footprint(self, layers: Iterable[Layer]) -> tuple[float, float]:
         """Bytes of weights and bytes moved by layers; of an int8 table, by their int8 forms."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .calibration import Calibration, Validation
+from .crowding import Crowding
 from .pricing import describe_scales
 
 if TYPE_CHECKING:
@@ -43,7 +44,10 @@ def read_calibration(content: Mapping[str, Any]) -> Calibration:
         float(content["per_operator"]),
         float(content["per_cold_byte"]),
         factors,
-        float(content["crowding"]),
+        Crowding(
+            float(content["crowding"]["per_product"]),
+            tuple(map(float, content["crowding"]["per_byte_beyond"])),
+        ),
         float(content["residual"]),
     )
 

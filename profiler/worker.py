@@ -225,6 +225,7 @@ class Worker:
         self._threads = threads
         self._core = core
         self._models: dict[str, Any] = {}
+        self.waited = 0.0  # seconds in which there was nothing to do; whoever feeds us counts them
 
     def hello(self) -> Answer:
         """The first line: who answers, with which runtime."""
@@ -261,7 +262,7 @@ class Worker:
             elif do == "operators":
                 yield self._operators(request)
             elif do == "conditions":
-                yield {"conditions": {"at": self._clock(), **self._state()}}
+                yield {"conditions": self._conditions(self._clock())}
             else:
                 yield {"error": f"unknown request {do!r}", "model": None}
         except Exception as error:  # whatever a runtime raises is reported, never fatal here
@@ -306,8 +307,11 @@ class Worker:
             "done": request["round"],
             "wall": end - begin,
             "inside": inside,
-            "conditions": {"at": end, **self._state()},
+            "conditions": self._conditions(end),
         }
+
+    def _conditions(self, at: float) -> Answer:
+        return {"at": at, "waited": self.waited, **self._state()}
 
     def _placement(self, request: Answer) -> Answer:
         model = self._models[request["model"]]
@@ -403,7 +407,9 @@ def main() -> int:
         return 1
     send(worker.hello())
     flush()
+    idle = time.perf_counter()
     for line in sys.stdin.buffer:
+        worker.waited += time.perf_counter() - idle
         request = read_request(line)
         if isinstance(request, dict) and request.get("do") == "exit":
             break
@@ -413,6 +419,7 @@ def main() -> int:
                 flush()
                 last_flush = time.perf_counter()
         flush()
+        idle = time.perf_counter()
     return 0
 
 

@@ -182,8 +182,7 @@ def time_by_kind(table: LookupTable, network: Network) -> dict[str, float]:
     totals: defaultdict[str, float] = defaultdict(float)
     for layer in network.layers:
         totals[kind(layer)] += table.price(layer) * MILLISECONDS
-    weights, moved = table.footprint(network.layers)
-    totals[CROWDING] += table.crowding * weights * moved * MILLISECONDS
+    totals[CROWDING] += table.crowding(*table.footprint(network.layers)) * MILLISECONDS
     totals[NETWORK_ITSELF] += table.constant * MILLISECONDS
     return dict(sorted(totals.items(), key=lambda item: -item[1]))
 

@@ -187,7 +187,7 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
 
 def _check_table(table: LookupTable) -> None:
     calibration = table.calibration
-    for name in ("constant", "per_operator", "per_cold_byte", "crowding", "residual"):
+    for name in ("constant", "per_operator", "per_cold_byte", "residual"):
         _number(getattr(calibration, name), f"the calibration's {name}")
     for name, factor in calibration.factors.items():
         _number(factor, f"the factor of {name}")

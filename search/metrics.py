@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..devices.base import Device
 from ..devices.errors import ConstraintNotMet, MeasurementError, SpaceError
+from ..profiler.crowding import Crowding
 from ..profiler.layers import Layer, Shape
 from ..profiler.network_builder import NetworkBuilder
 from ..profiler.schedule import Schedule
@@ -41,8 +42,8 @@ class Prices(Protocol):
         """Seconds that every network costs in addition to its layers."""
 
     @property
-    def crowding(self) -> float:
-        """Seconds that a network loses for each byte of weights and each byte that it moves."""
+    def crowding(self) -> Crowding:
+        """What a network loses because its layers crowd each other out of the caches."""
 
     def footprint(self, layers: Sequence[Layer]) -> tuple[float, float]:
         """Bytes of weights, and bytes moved, of layers."""
@@ -250,7 +251,7 @@ class CompiledLatency:
     def __call__(self, architectures: Architectures) -> Values:
         """The predicted latency of each architecture, float64 [n] in seconds."""
         seconds, weights, moved = self._stages.totals(architectures).T
-        found: Values = seconds + self._crowding * weights * moved
+        found: Values = seconds + self._crowding.of_many(weights, moved)
         return found
 
 

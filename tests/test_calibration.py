@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from boardfit.profiler.calibration import (
     fit,
     kind,
 )
+from boardfit.profiler.crowding import CACHES, Crowding, crowding_row, footprint
 from boardfit.profiler.layers import Layer
 
 POINTWISE = [
@@ -98,20 +98,46 @@ def test_what_is_left_of_networks_is_told() -> None:
         assert found.residual == pytest.approx(noise, rel=0.4)
 
 
-def test_what_layers_lose_to_each_other_grows_with_both_footprints() -> None:
-    """Networks of heavy layers are slower than the sum; the fit sees it and predicts others."""
+@pytest.mark.parametrize(
+    "true",
+    [Crowding(8e-18), Crowding(0.0, tuple(2e-11 * (n == 2) for n in range(len(CACHES))))],
+    ids=["product", "beyond"],
+)
+def test_what_layers_lose_to_each_other_is_found(true: Crowding) -> None:
+    """Networks that move much are slower than the sum; the fit sees it and predicts others."""
     rng = np.random.default_rng(3)
-    alone = times_alone(rng)
-    networks = random_networks(rng, 80)
-    true = replace(TRUE, crowding=4e-18)
-    seconds = predicted(TRUE, networks, alone) + np.array([true.crowd(n) for n in networks])
+    large = Layer("conv_2d", ((64, 64, 128),), (64, 64, 128))
+    alone = {**times_alone(rng), large.signature: 1e-3}
+    networks = [[*few, *[large] * rng.integers(8)] for few in random_networks(rng, 80)]
+    lost = np.array([true(*footprint(network)) for network in networks])
+    assert lost.max() > 0.05 * predicted(TRUE, networks, alone).mean()
+    seconds = predicted(TRUE, networks, alone) + lost
     found = fit(networks[:40], seconds[:40], alone)
-    assert found.crowding == pytest.approx(true.crowding, rel=0.3)
     again = predicted(found, networks[40:], alone)
-    again += np.array([found.crowd(n) for n in networks[40:]])
+    again += np.array([found.crowding(*footprint(network)) for network in networks[40:]])
     np.testing.assert_allclose(again, seconds[40:], rtol=0.03)
-    assert true.crowd([HEAVY[0], HEAVY[0]]) == pytest.approx(4 * true.crowd([HEAVY[0]]))
-    assert replace(TRUE, crowding=-1e-18).crowd(networks[0]) == 0
+
+
+PRICES = st.floats(-1e-10, 1e-10)
+
+
+@given(st.builds(Crowding, PRICES, st.tuples(*[PRICES] * len(CACHES))), st.data())
+def test_crowding_is_linear_in_its_parameters(crowding: Crowding, data: st.DataObject) -> None:
+    footprints = data.draw(st.lists(st.tuples(*[st.floats(0, 1e9)] * 2), min_size=1, max_size=5))
+    parameters = [crowding.per_product, *crowding.per_byte_beyond]
+    expected = [float(np.dot(parameters, crowding_row(*f))) for f in footprints]
+    one_by_one = [crowding(*f) for f in footprints]
+    np.testing.assert_allclose(one_by_one, expected, rtol=1e-9, atol=1e-9)
+    many = crowding.of_many(*np.array(footprints).T)
+    np.testing.assert_allclose(many, one_by_one, rtol=1e-12)
+
+
+def test_a_network_that_stays_within_the_smallest_cache_loses_its_product_alone() -> None:
+    crowding = Crowding(1e-18, (1.0,) * len(CACHES))
+    assert crowding(1e5, CACHES[0]) == pytest.approx(1e-18 * 1e5 * CACHES[0])
+    assert crowding(0.0, CACHES[0] + 1.0) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="12 sizes"):
+        Crowding(0.0, (1.0,))
 
 
 def test_a_few_networks_already_help() -> None:

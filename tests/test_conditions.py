@@ -31,6 +31,7 @@ from boardfit.devices.conditions import (
 from boardfit.devices.errors import DeviceLost
 from boardfit.devices.fake import FakeTransport
 from boardfit.devices.local import LocalTransport
+from boardfit.devices.settings_record import Wanted
 
 
 def arm_cores(count: int, features: str, variant: str, part: str, revision: int) -> str:
@@ -359,6 +360,15 @@ def test_a_held_clock_and_an_unknown_one_read_differently() -> None:
     assert "may vary" not in controls(held, 0)[1]
     assert "cannot be read" in controls(unknown, 0)[1]
     assert "macOS cannot pin" in controls(unknown, 0)[0]
+
+
+def test_what_is_set_is_said() -> None:
+    pi = Description("Pi", "bcm2711", 4, 2**32, "Debian", "6.1", "aarch64", "ondemand")
+    sentences = controls(pi, 3, Wanted("performance", True, "MAXN", True, 55.0))
+    assert sentences[1] == "The frequency governor is set to performance."
+    assert "set to MAXN with nvpmodel" in sentences[2]
+    assert "below 55 °C" in sentences[-2]
+    assert sentences[-1].startswith("What is set is put back afterwards")
 
 
 # What changed

@@ -29,8 +29,8 @@ from boardfit.devices.errors import (
     BoardInUse,
     DeviceError,
     DeviceLost,
-    DeviceRefused,
     DeviceTimeout,
+    DeviceUnauthorised,
     DeviceUnreachable,
 )
 from boardfit.devices.inventory import BoardEntry
@@ -247,7 +247,7 @@ def found(
 
 OUTCOMES = {
     "taken": BoardInUse("ann measures on it"),
-    "shut": DeviceRefused("it does not let us in"),
+    "shut": DeviceUnauthorised("it does not let us in"),
     "gone": DeviceUnreachable("nothing answers"),
     "lost": DeviceLost("the link broke"),
     "odd": DeviceError("it says something else"),

@@ -17,7 +17,7 @@ from boardfit.devices.clusters import Cluster
 from boardfit.devices.errors import (
     DeviceAmbiguous,
     DeviceNotFound,
-    DeviceRefused,
+    DeviceUnauthorised,
     InUse,
     InventoryError,
 )
@@ -201,7 +201,7 @@ def test_the_only_phone_is_taken_and_of_several_none() -> None:
         asked("X1 device\nX2 offline\n")
     with pytest.raises(DeviceNotFound, match="sees no phone; plug it in"):
         asked("")
-    with pytest.raises(DeviceRefused, match="X1 is not ready: unlock the phone"):
+    with pytest.raises(DeviceUnauthorised, match="X1 is not ready: unlock the phone"):
         asked("X1 unauthorized\n")
 
 

@@ -25,7 +25,8 @@ from boardfit.devices.errors import (
     StorageError,
 )
 from boardfit.devices.inventory import BoardEntry
-from boardfit.devices.local import LocalChannel, LocalTransport, local_device
+from boardfit.devices.line_channel import LineChannel
+from boardfit.devices.local import LocalTransport, local_device
 
 
 def python(code: str) -> list[str]:
@@ -253,7 +254,7 @@ def test_a_process_that_reads_nothing_is_given_up(
     local: LocalTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The minute that is allowed is a constant; only its length is changed.
-    monkeypatch.setattr(sys.modules[LocalChannel.__module__], "_STALLED_AFTER", 0.2)
+    monkeypatch.setattr(sys.modules[LineChannel.__module__], "_STALLED_AFTER", 0.2)
     channel = local.open(["sleep", "60"])
     with pytest.raises(DeviceTimeout, match=r"sleep 60 has read nothing for 0\.2 s"):
         channel.send(b"x" * 1_000_000)

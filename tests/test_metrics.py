@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boardfit.devices.errors import ConstraintNotMet, MeasurementError, SpaceError
+from boardfit.profiler.crowding import CACHES, Crowding
 from boardfit.profiler.layers import Layer
 from boardfit.search import metrics
 from boardfit.search.mobilenetv3 import open_space
@@ -35,7 +36,7 @@ def architectures(space: SearchSpace) -> st.SearchStrategy[Architecture]:
     return st.tuples(*(st.sampled_from(c.values) for c in space.coordinates))
 
 
-CROWDED = Toll(crowding=2e-15)
+CROWDED = Toll(crowding=Crowding(2e-15, tuple(1e-13 * n for n in range(len(CACHES)))))
 LATENCY = {space.name: metrics.latency(space, CROWDED) for space in (TOY, REAL)}
 COUNTS = {
     space.name: (metrics.macs(space), metrics.parameters(space), metrics.peak_memory(space))

@@ -6,16 +6,19 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boardfit.devices.remote_shell import (
+    announced_command_line,
     checked_command_line,
     command_line,
+    for_any_shell,
     names_missing_program,
 )
 
 SHELLS = [shell for shell in ("sh", "dash", "bash", "mksh") if shutil.which(shell)]
+ANY_SHELLS = [*SHELLS, *(shell for shell in ("zsh", "csh", "tcsh", "fish") if shutil.which(shell))]
 PRINT = [sys.executable, "-I", "-S", "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
 NO_NUL = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 
@@ -39,6 +42,34 @@ def test_a_missing_program_is_told_from_one_that_ends_alike(shell: str, name: st
     there = given_to(shell, checked_command_line(["sh", "-c", "exit 127"]))
     assert there.returncode == 127
     assert not names_missing_program(there.returncode, there.stderr)
+
+
+@pytest.mark.parametrize("shell", ANY_SHELLS)
+@settings(max_examples=25)
+@given(st.lists(NO_NUL, max_size=4))
+def test_arguments_arrive_through_any_login_shell(shell: str, arguments: list[str]) -> None:
+    script = announced_command_line([*PRINT, *arguments], "mark")
+    done = subprocess.run([shell, "-c", for_any_shell(script)], capture_output=True, check=True)
+    mark, said = done.stdout.split(b"\n", 1)
+    assert mark.startswith(b"mark ")
+    assert json.loads(said) == arguments
+    assert done.stderr == b"mark\n"
+
+
+@pytest.mark.parametrize("shell", ANY_SHELLS)
+def test_a_process_is_announced_with_its_group_and_ends_as_it_ended(shell: str) -> None:
+    def run(*argv: str) -> "subprocess.CompletedProcess[bytes]":
+        line = for_any_shell(announced_command_line(argv, "mark"))
+        return subprocess.run([shell, "-c", line], capture_output=True, start_new_session=True)
+
+    done = run("sh", "-c", "ps -o pgid= -p $$; exit 5")
+    assert done.returncode == 5
+    mark, group = done.stdout.split(b"\n")[:2]
+    assert mark.split()[1] == group.strip()
+    assert run("sh", "-c", "kill -KILL $$").returncode == 128 + 9
+    missing = run("no such program")
+    assert missing.stdout == b""
+    assert names_missing_program(missing.returncode, missing.stderr.removeprefix(b"mark\n"))
 
 
 def test_what_no_shell_can_be_given_is_refused() -> None:

@@ -187,8 +187,16 @@ def test_conditions_are_numbers(channel: Channel) -> None:
     (answer,) = ask(channel, {"do": "conditions"})
     state = answer["conditions"]
     others = {"uptime", "load", "frequency", "temperature", "resident"}
-    assert {"at"} <= state.keys() <= {"at", *others}
+    assert {"at", "waited"} <= state.keys() <= {"at", "waited", *others}
     assert all(isinstance(value, float) for value in answer["conditions"].values())
+
+
+def test_a_worker_without_work_counts_the_seconds() -> None:
+    with connect("local") as device, WorkerSession(device) as session:
+        first = session.conditions()
+        time.sleep(0.2)
+        later = session.conditions()
+    assert 0.2 <= later["waited"] - first["waited"] <= later["at"] - first["at"]
 
 
 def test_the_worker_ends_when_told_to(channel: Channel) -> None:

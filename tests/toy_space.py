@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from boardfit.profiler.calibration import footprint
+from boardfit.profiler.crowding import NO_CROWDING, Crowding, footprint
 from boardfit.profiler.layers import Layer
 from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.metrics import CompiledLatency
@@ -136,7 +136,7 @@ class Toll:
     """Made-up prices of a board: a staircase of 16 channels, and a bypass that is not free."""
 
     constant: float = 1e-5
-    crowding: float = 0.0
+    crowding: Crowding = NO_CROWDING
 
     def footprint(self, layers: Sequence[Layer]) -> tuple[float, float]:
         return footprint(layers)
@@ -197,7 +197,6 @@ def direct(
     found = []
     for architecture in architectures:
         layers = metric.space.network(architecture).layers
-        weights, moved = prices.footprint(layers)
-        crowd = prices.crowding * weights * moved
+        crowd = prices.crowding(*prices.footprint(layers))
         found.append(prices.constant + sum(map(prices.price, layers)) + crowd)
     return found

@@ -12,6 +12,9 @@ from pathlib import Path, PurePosixPath
 from boardfit.devices.base import LINE_LIMIT, Completed, Transport
 from boardfit.devices.fake import FakeTransport, Program, ProgramExit
 from boardfit.devices.local import LocalTransport
+from boardfit.devices.ssh import SshTransport
+
+from .sshd import Sshd
 
 # Each program twice: as a script for a real process, as a `Program` for the fake board.
 SCRIPTS: Mapping[str, str] = {
@@ -132,8 +135,15 @@ def fake_board(folder: Path) -> Iterator[Board]:
     yield Board(transport, PurePosixPath("/data/boardfit"), lambda name: [name])
 
 
+@contextlib.contextmanager
+def ssh_board(folder: Path) -> Iterator[Board]:
+    with Sshd(folder / "sshd") as server:
+        yield Board(SshTransport([server.hop()]), PurePosixPath(server.home / "board"), call_real)
+
+
 # A folder of the test's own -> the board, for as long as the context lasts.
 BOARDS: Mapping[str, Callable[[Path], contextlib.AbstractContextManager[Board]]] = {
     "local": local_board,
     "fake": fake_board,
+    "ssh": ssh_board,
 }
