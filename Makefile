@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Each test process gets one core; two PyTorch processes with two threads each only disturb another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test lint types wheel bench bench-table bench-table-later bench-measure bench-boards bench-search bench-start clean
+.PHONY: help quickstart test test-boards lint types wheel bench bench-table bench-table-later bench-measure bench-boards bench-search bench-start clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ $(VENV)/.tflite: | $(VENV)/.dev
 ## make test           all tests (a browser is installed through apt where that is possible)
 test: $(VENV)/.dev $(VENV)/.tflite chromium
 	BOARDFIT_TFLITE_PYTHON=$(abspath $(TFLITE)) $(PYTEST) -n 2
+
+## make test-boards    what is slow about boards: runtimes installed for real (downloads 100 MB)
+test-boards: $(VENV)/.dev $(VENV)/.tflite
+	BOARDFIT_TFLITE_PYTHON=$(abspath $(TFLITE)) $(PYTEST) -n 2 -m boards
 
 ## make lint           formatting, lints, types
 lint: $(VENV)/.dev

@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from boardfit import __version__
+from boardfit.devices_commands import devices_app
 from boardfit.options import (
     DeviceOption,
     InventoryOption,
@@ -45,7 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
 app.add_typer(devices_app, name="devices")
 app.add_typer(table_app, name="table")
 table_app.command("verify")(table_verify)
@@ -93,33 +93,6 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-@devices_app.callback(invoke_without_command=True)
-def devices(
-    context: typer.Context, boards: InventoryOption = None, as_json: JsonOption = False
-) -> None:
-    """List the boards that can be measured (the same as `devices list`)."""
-    if context.invoked_subcommand is None:
-        devices_list(boards, as_json)
-
-
-@devices_app.command("list")
-def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) -> None:
-    """List the boards that can be measured."""
-    from boardfit.console import show
-    from boardfit.devices.inventory import Inventory
-
-    rows = [
-        {
-            "name": entry.name,
-            "transport": entry.transport,
-            "core": entry.core,
-            "tags": " ".join(entry.tags),
-        }
-        for entry in Inventory.load(boards).all_entries
-    ]
-    show(rows, as_json=as_json)
 
 
 app.command()(profile)

@@ -120,7 +120,7 @@ def choose_cores(clusters: Sequence[Cluster], wanted: str | Sequence[int]) -> tu
     core that does not exist.
     """
     there = {core for cluster in clusters for core in cluster.cores}
-    has = ", ".join(f"{cluster.name} ({_text(cluster.cores)})" for cluster in clusters)
+    has = ", ".join(f"{cluster.name} ({cores_text(cluster.cores)})" for cluster in clusters)
     remedy = f"the board has {has}" if has else "the board does not show its cores"
     if isinstance(wanted, str):
         for cluster in clusters:
@@ -134,7 +134,7 @@ def choose_cores(clusters: Sequence[Cluster], wanted: str | Sequence[int]) -> tu
         if not cores:
             raise InputError(f"an empty list names no cores: {remedy}; give at least one core")
     if missing := [core for core in cores if core not in there]:
-        raise InputError(f"cores {_text(missing)} cannot be used: {remedy}; choose of these")
+        raise InputError(f"cores {cores_text(missing)} cannot be used: {remedy}; choose of these")
     return cores
 
 
@@ -162,9 +162,9 @@ def verify_cores(
     )
     if found == tuple(sorted(set(cores))):
         return
-    where = f"cores {_text(found)}" if found else "cores that the system does not tell"
+    where = f"cores {cores_text(found)}" if found else "cores that the system does not tell"
     raise MeasurementError(
-        f"process {process} was pinned to cores {_text(sorted(set(cores)))} and may run on "
+        f"process {process} was pinned to cores {cores_text(sorted(set(cores)))} and may run on "
         f"{where}; choose other cores, or end what restricts it there (a cpuset, a container)"
     )
 
@@ -175,7 +175,7 @@ def parse_allowed(text: str | None) -> tuple[int, ...]:
     return parse_cpu_list(found[1]) if found else ()
 
 
-def _text(cores: Sequence[int]) -> str:
+def cores_text(cores: Sequence[int]) -> str:
     """Cores as the kernel writes them: 0-3,6."""
     parts: list[str] = []
     for core in cores:

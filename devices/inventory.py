@@ -37,9 +37,9 @@ from pathlib import Path, PurePosixPath
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
 
 TRANSPORTS = ("local", "fake", "ssh", "adb")
-CLUSTERS = ("little", "middle", "big")
 SIZE_LIMIT = 1024 * 1024  # bytes
 _NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
+_CLUSTER = re.compile(r"little|middle[0-9]?|big|all|cluster[0-9]{1,3}")
 _NAME_RULE = "use letters, digits, '.', '_' and '-', and do not begin with '-'"
 _Check = tuple[Callable[[object], bool], str]
 
@@ -211,9 +211,11 @@ class BoardEntry:
         ]
         if len(chosen) > 1:
             raise self._wrong(chosen[1], f"{' and '.join(chosen)} are given; keep one of them")
-        if self.cluster is not None and self.cluster not in CLUSTERS:
+        if self.cluster is not None and not _CLUSTER.fullmatch(self.cluster):
             raise self._wrong(
-                "cluster", f"{self.cluster!r:.80} is none; choose one of {', '.join(CLUSTERS)}"
+                "cluster",
+                f"{self.cluster!r:.80} is none; write little, middle, big, or another name that "
+                "`boardfit devices doctor` shows",
             )
         for core in self.cores:
             if core < 0:
@@ -274,7 +276,7 @@ class Inventory:
 
         Raises `InventoryError` naming the file, the board and the field, with the fix.
         """
-        source = path or _default_path()
+        source = path or usual_path()
         if source is None:
             return cls()
         try:
@@ -340,7 +342,8 @@ def xdg_folder(variable: str, default: str) -> Path | None:
         return None
 
 
-def _default_path() -> Path | None:
+def usual_path() -> Path | None:
+    """Where the user's own inventory is, or would be; `None`: there is no home folder."""
     if named := os.environ.get("BOARDFIT_BOARDS"):
         return Path(named).expanduser()
     folder = xdg_folder("XDG_CONFIG_HOME", ".config")

@@ -20,7 +20,11 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
     (see `devices/inventory.py`). Raises `DeviceNotFound`, `DeviceAmbiguous`, `InventoryError`,
     and what reaching the board raises.
     """
-    entry = Inventory.load(inventory).get(name)
+    return reach(Inventory.load(inventory).get(name))
+
+
+def reach(entry: BoardEntry) -> Device:
+    """Reach a board that is written down so; close `device.transport` when done."""
     if entry.transport == "ssh":
         from ..devices.ssh import ssh_device  # paramiko takes 0.2 s to import
 

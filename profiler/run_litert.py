@@ -14,7 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,18 +116,14 @@ class WorkerSession:
     def _start(self, threads: int, runtime: str) -> Channel:
         if self._device.python is None:
             raise DeviceError(
-                f"{self._device.name} has no Python that the worker could run in; name one as "
-                "`python` in boards.toml (Termux on Android has one)"
+                f"{self._device.name} has no Python that the worker could run in; give "
+                "--benchmark-model PATH, or name an interpreter as `python` in boards.toml (Termux "
+                "on Android has one)"
             )
-        content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
-        folder = self._device.workspace / PurePosixPath(f"worker-{content.hexdigest()[:16]}")
+        folder = self._device.workspace / worker_folder()
         for file in WORKER_FILES:
             self._device.transport.push(file, folder / file.name)
         remote = str(folder / WORKER_FILE.name)
-        if self._device.python is None:
-            raise WorkerError(
-                f"{self._device.name} has no Python for our worker; give --benchmark-model PATH"
-            )
         argv = [self._device.python, remote, "--runtime", runtime, "--threads", str(threads)]
         if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]
@@ -407,6 +403,12 @@ class WorkerSession:
             f"the worker on {self._device.name} broke its protocol with the line {line[:200]!r}; "
             "what was measured is kept: run the same command again to go on"
         )
+
+
+def worker_folder() -> str:
+    """The name of this version's folder in a board's workspace."""
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
+    return f"worker-{content.hexdigest()[:16]}"
 
 
 def _numbers(values: Iterable[object]) -> tuple[float, ...]:

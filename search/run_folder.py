@@ -19,6 +19,8 @@ def begin_run(folder: Path, identity: Mapping[str, Any]) -> None:
     Raises `RunFolderError` where it was begun with other settings.
     """
     path = folder / "run.json"
+    # Through JSON, so that what was read back equals what was just made.
+    identity = json.loads(json.dumps(identity))
     if path.exists():
         try:
             found = json.loads(path.read_bytes())

@@ -23,6 +23,9 @@ from boardfit.profiler.table import LookupTable
 COMMANDS = [
     ["devices"],
     ["devices", "list"],
+    ["devices", "add"],
+    ["devices", "doctor"],
+    ["devices", "setup"],
     ["profile"],
     ["table"],
     ["table", "show"],
@@ -135,7 +138,8 @@ def test_every_public_name_can_be_had() -> None:
 def test_devices_are_listed_for_people_and_for_programs(tmp_path: Path) -> None:
     assert "local" in run(["devices"], tmp_path).stdout
     rows = json.loads(run(["devices", "list", "--json"], tmp_path).stdout)
-    assert [row["name"] for row in rows] == ["local", "fake"]
+    # This machine may know hosts and phones, too, which have no names.
+    assert [row["name"] for row in rows if row["name"]] == ["local", "fake"]
 
 
 def test_a_model_is_measured_on_this_machine(model: Path, tmp_path: Path) -> None:

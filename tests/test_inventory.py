@@ -162,7 +162,7 @@ ADB = '[boards.pi]\ntransport = "adb"\n'
         (ADB + 'server = "5037"', "server: '5037' is not true or false"),
         (ADB + 'benchmark_model = ""', "benchmark_model: give a path that begins with / or ~/"),
         (BOARD + 'soc = ""', "soc: '' is not one word"),
-        (BOARD + 'cluster = "huge"', "cluster: 'huge' is none; choose one of little, middle, big"),
+        (BOARD + 'cluster = "huge"', "cluster: 'huge' is none; write little, middle, big"),
         (BOARD + 'core = 0\ncluster = "big"', "cluster: core and cluster are given; keep one"),
         (BOARD + "core = 0\ncores = [1]", "cores: core and cores are given; keep one"),
         (BOARD + "cores = [true]", r"cores: \[True\] is not a list of whole numbers"),

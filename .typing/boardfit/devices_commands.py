@@ -1,0 +1,1 @@
+../../boardfit/devices_commands.py

@@ -1,0 +1,208 @@
+"""The commands about boards: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from boardfit.options import InventoryOption, JsonOption
+
+devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
+
+BoardArgument = Annotated[
+    str | None,
+    typer.Argument(help="The board; without it the only one there is.", show_default=False),
+]
+UNFIT = 3  # the exit code where a board cannot be measured
+
+
+@devices_app.callback(invoke_without_command=True)
+def devices(
+    context: typer.Context, boards: InventoryOption = None, as_json: JsonOption = False
+) -> None:
+    """List the boards that can be measured (the same as `devices list`)."""
+    if context.invoked_subcommand is None:
+        devices_list(boards, as_json)
+
+
+@devices_app.command("list")
+def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) -> None:
+    """List the boards that can be measured, and what else is attached, with their state."""
+    from boardfit.console import say, show
+    from boardfit.devices.discover import discover
+    from boardfit.devices.inventory import Inventory
+    from boardfit.devices_summary import sighting_content, sighting_rows, sighting_words
+
+    found, remarks = discover(Inventory.load(boards).all_entries, _look, ssh_config=_ssh_config())
+    show(sighting_content(found) if as_json else sighting_rows(found), as_json=as_json)
+    if not as_json:
+        say([*sighting_words(found), *remarks])
+
+
+@devices_app.command("add")
+def devices_add(
+    name: Annotated[str, typer.Argument(help="What the board shall be called.")],
+    transport: Annotated[
+        str | None,
+        typer.Option("--transport", help="ssh, adb or local; --host and --serial imply it."),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="ssh: an address, or an alias of ~/.ssh/config.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="ssh: who logs in.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="ssh: another port than 22.")] = None,
+    identity_file: Annotated[
+        str | None, typer.Option("--identity-file", help="ssh: the private key.")
+    ] = None,
+    serial: Annotated[
+        str | None, typer.Option("--serial", help="adb: the phone, as `adb devices` names it.")
+    ] = None,
+    server: Annotated[
+        bool | None,
+        typer.Option("--server/--no-server", help="adb: through an adb server, or around it."),
+    ] = None,
+    benchmark_model: Annotated[
+        str | None,
+        typer.Option("--benchmark-model", help="TFLite's tool for boards without Python."),
+    ] = None,
+    python: Annotated[str | None, typer.Option("--python", help="The board's interpreter.")] = None,
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", help="The folder there that boardfit may fill.")
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look and show, but write nothing.")
+    ] = False,
+    boards: InventoryOption = None,
+) -> None:
+    """Look at a board, and write it into boards.toml."""
+    from boardfit import console
+    from boardfit.devices.add_board import completed, entry_of, free_name
+    from boardfit.devices.clusters import discover_clusters
+    from boardfit.devices.inventory_file import add_board, entry_text
+    from boardfit.devices_summary import board_line
+    from boardfit.profiler.connect import reach
+
+    wanted = entry_of(
+        name,
+        transport,
+        host=host,
+        user=user,
+        port=port,
+        identity_file=identity_file,
+        serial=serial,
+        server=server,
+        benchmark_model=benchmark_model,
+        python=python,
+        workspace=workspace,
+        tags=tuple(tags or ()),
+    )
+    free_name(name, boards)
+    with reach(wanted) as board:
+        clusters = discover_clusters(board.transport)
+        entry = completed(wanted, board.description, clusters)
+        console.say([board_line(name, board.description), "", *entry_text(entry).splitlines(), ""])
+    if not dry_run:
+        console.say(
+            [f"Written to {add_board(entry, boards)}; next: boardfit devices doctor {name}"]
+        )
+
+
+@devices_app.command("doctor")
+def devices_doctor(
+    name: BoardArgument = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Do what is harmless: make the workspace, tidy it up.")
+    ] = False,
+    boards: InventoryOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a board is fit to be measured, and what to do about what is not."""
+    from boardfit.devices.doctor import examine, repair, unreachable
+    from boardfit.devices.errors import DeviceError
+    from boardfit.devices.inventory import Inventory
+    from boardfit.devices_summary import board_line
+    from boardfit.profiler.connect import reach
+    from boardfit.profiler.run_litert import worker_folder
+
+    entry = Inventory.load(boards).get(name)
+    keep = frozenset({worker_folder()})
+    try:
+        with reach(entry) as board:
+            title = board_line(entry.name, board.description)
+            findings = examine(board, entry, keep_workers=keep)
+            if fix and (done := repair(board, findings, keep)):
+                if not as_json:
+                    from boardfit.console import say
+
+                    say([f"Done: {words}." for words in done])
+                findings = examine(board, entry, keep_workers=keep)
+    except DeviceError as error:
+        title, findings = entry.name, [unreachable(error)]
+    _show_findings(title, findings, as_json)
+
+
+def _show_findings(title: str, findings: list[Any], as_json: bool) -> None:
+    from boardfit.console import say, show
+    from boardfit.devices_summary import finding_lines, finding_rows
+
+    if as_json:
+        show(finding_rows(findings), as_json=True)
+    else:
+        say([title, *finding_lines(findings)])
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(UNFIT)
+
+
+@devices_app.command("setup")
+def devices_setup(
+    name: BoardArgument = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--source", help="Who downloads: board, host, or auto (the host if the board cannot)."
+        ),
+    ] = "auto",
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all that setup put on the board.")
+    ] = False,
+    boards: InventoryOption = None,
+) -> None:
+    """Install a runtime on a board, in a folder of its own."""
+    from boardfit.console import say
+    from boardfit.devices import setup_runtime
+    from boardfit.devices.errors import InputError
+    from boardfit.profiler.connect import connect
+
+    if source not in {"auto", "board", "host"}:
+        raise InputError(f"--source {source}: choose auto, board or host")
+    with connect(name, inventory=boards) as board:
+        if remove:
+            there = setup_runtime.remove(board.transport, board.workspace)
+            say(
+                [
+                    f"Removed {board.workspace / setup_runtime.FOLDER}."
+                    if there
+                    else "Nothing there."
+                ]
+            )
+            return
+        found = setup_runtime.set_up_board(
+            board, source=cast(Any, source), say=lambda words: say([words])
+        )
+    say(setup_runtime.summary(found, board))
+
+
+def _look(entry: Any) -> None:
+    from boardfit.profiler.connect import reach
+
+    reach(entry).transport.close()
+
+
+def _ssh_config() -> Path | None:
+    try:
+        return Path.home() / ".ssh" / "config"
+    except RuntimeError:
+        return None
