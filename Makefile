@@ -43,8 +43,8 @@ $(VENV)/.tflite: | $(VENV)/.dev
 	  then echo "tflite-runtime has no wheels here; its tests skip"; touch $@; \
 	  else echo "tflite-runtime could not be installed ($(TFLITE_LOG)); its tests skip this time"; fi
 
-## make test           all tests (a browser is installed through apt where that is possible)
-test: $(VENV)/.dev $(VENV)/.tflite chromium
+## make test           all tests (a browser, sshd, adb and shells come through apt where possible)
+test: $(VENV)/.dev $(VENV)/.tflite system
 	BOARDFIT_TFLITE_PYTHON=$(abspath $(TFLITE)) $(PYTEST) -n 2
 
 ## make test-boards    what is slow about boards: runtimes installed for real (downloads 100 MB)
@@ -95,13 +95,19 @@ bench-search: $(VENV)/.dev
 bench-start: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_start.py
 
-# A browser for the tests that look at the report; without it they skip and say so.
-.PHONY: chromium
-chromium:
-	@command -v chromium >/dev/null || command -v apt-get >/dev/null && ! command -v chromium >/dev/null \
-	  && { as=""; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
-	       $$as apt-get update -qq && $$as apt-get install -y -qq chromium >/dev/null; } \
-	  || true
+# What only tests need: a browser that looks at the report, boards' servers and boards' shells. What
+# cannot be installed skips its tests, which say so.
+SYSTEM := chromium openssh-server adb mksh toybox busybox
+.PHONY: system
+system:
+	@command -v apt-get >/dev/null || exit 0; wanted=""; \
+	for package in $(SYSTEM); do \
+	  program=$$(echo $$package | sed 's/openssh-server/sshd/'); \
+	  PATH=$$PATH:/usr/sbin command -v $$program >/dev/null || wanted="$$wanted $$package"; \
+	done; \
+	[ -n "$$wanted" ] || exit 0; \
+	as=""; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	$$as apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$as apt-get install -y -qq $$wanted >/dev/null || true
 
 ## make clean          remove what make made
 clean:
