@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # Each test process gets one core; two PyTorch processes with two threads each only disturb another.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help quickstart test lint types wheel bench bench-table bench-table-later bench-measure bench-search bench-start clean
+.PHONY: help quickstart test lint types wheel bench bench-table bench-table-later bench-measure bench-boards bench-search bench-start clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -61,8 +61,8 @@ wheel: $(VENV)/.dev
 # One after the other, since they would disturb each other, and all of them, also where one misses
 # a bar; the tables are an hour old, or nearly, when they are measured against.
 bench:
-	$(MAKE) --keep-going --jobs=1 bench-start bench-table bench-measure bench-search bench-table-later \
-	  PART=
+	$(MAKE) --keep-going --jobs=1 bench-start bench-table bench-measure bench-boards bench-search \
+	  bench-table-later PART=
 
 # The environment that the tests made, where they made one and no other is given.
 TFLITE_PYTHON = $(or $(BOARDFIT_TFLITE_PYTHON),$(if $(wildcard $(VENV)/.tflite),$(abspath $(TFLITE))))
@@ -78,6 +78,10 @@ bench-table-later: $(VENV)/.dev
 ## make bench-measure  whether faults cost or falsify anything (PART=kills: one part alone)
 bench-measure: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_measure.py $(PART)
+
+## make bench-boards   whether work on boards can be relied on (PART=fleet: one part alone)
+bench-boards: $(VENV)/.dev
+	$(BIN)/python benchmarks/bench_boards.py $(PART)
 
 ## make bench-search   whether found networks keep their target (five searches)
 bench-search: $(VENV)/.dev

@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from boardfit import __version__
+from boardfit.fleet_commands import devices_worker
 from boardfit.options import (
     DeviceOption,
     InventoryOption,
@@ -122,6 +123,7 @@ def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) ->
     show(rows, as_json=as_json)
 
 
+devices_app.command("worker")(devices_worker)
 app.command()(profile)
 
 
