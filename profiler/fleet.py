@@ -2,8 +2,9 @@
 
 All of it is computed here without a board. Entries are dealt out so that each is measured once a
 run, on any board. A few of them, the reference set, are measured on every board: first in
-`TRIALS` sessions each, and then once in each run. A board agrees with the others as long as the
-whole set takes about as long on it as on them; "about" is what sessions of one board differ by.
+`TRIALS` sessions each, and then once in each further run. A board agrees with the others as long
+as the whole set takes about as long on it as on them; "about" is what sessions of one board differ
+by.
 """
 
 from __future__ import annotations
@@ -20,25 +21,20 @@ from .schedule import Schedule
 from .store import Entry
 
 TRIALS = 3  # sessions of each board before anything is dealt out
-REFERENCE_OPERATORS, REFERENCE_NETWORKS = 8, 4
+REFERENCE_OPERATORS = 11  # and one network: what all measure is no board's share
 SHARE_LIMIT = 200  # entries; what is lost with a board is one share, a minute or two
 CONFIDENCE = 0.99  # that two sessions of one board lie within the limit
 LEAST_LIMIT = 0.01  # relative; a table is not that right anyway
 
 
 def reference_set(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """The entries that every board measures: operators and networks, from the smallest to the
-    largest at even distances."""
-    operators = [entry for entry in entries if entry.role == "operator"]
-    networks = [entry for entry in entries if entry.role != "operator"]
-    return (*_spread(operators, REFERENCE_OPERATORS), *_spread(networks, REFERENCE_NETWORKS))
-
-
-def _spread(entries: Sequence[Entry], count: int) -> list[Entry]:
-    ordered = sorted(entries, key=effort)
-    if len(ordered) <= count:
-        return ordered
-    return [ordered[round(i * (len(ordered) - 1) / (count - 1))] for i in range(count)]
+    """The entries that every board measures: operators from the smallest to the largest at even
+    distances, and the smallest network."""
+    operators = sorted((entry for entry in entries if entry.role == "operator"), key=effort)
+    networks = sorted((entry for entry in entries if entry.role != "operator"), key=effort)
+    count = min(len(operators), REFERENCE_OPERATORS)
+    places = np.linspace(0, len(operators) - 1, count).round().astype(int).tolist()
+    return (*(operators[place] for place in places), *networks[:1])
 
 
 def effort(entry: Entry) -> float:

@@ -214,10 +214,11 @@ class FleetCrew:
         return answers[0]
 
     def _compare_boards(self) -> None:
-        """Measure the reference set on every board in several sessions."""
+        """Measure the reference set on every board in several sessions, in one at least where the
+        boards were compared earlier."""
         asked: dict[str, int] = {}
         for sighting in self._sightings:
-            asked[sighting.board] = asked.get(sighting.board, 0) + 1
+            asked[sighting.board] = min(TRIALS - 1, asked.get(sighting.board, 0) + 1)
         conditions: dict[str, Mapping[str, Any]] = {}
 
         def take(board: str) -> Share | None:
@@ -277,7 +278,9 @@ class FleetCrew:
         missing = [entry for number, entry in entries.items() if number not in seen]
         if not missing:
             return
-        shared = {entry.key for entry in self._reference}
+        # Before the first run the boards have just been compared.
+        reference = self._reference if common.run > 0 else ()
+        shared = {entry.key for entry in reference}
         ordinary = [entry for entry in missing if entry.key not in shared]
         lacking = {entry.key for entry in missing} - {entry.key for entry in ordinary}
         shares = deque(deal(ordinary, max(1, len(self._ready())), common.schedule, run=common.run))
@@ -287,7 +290,7 @@ class FleetCrew:
         counts = {"done": begun + len(seen)}
 
         def take(board: str) -> Share | None:
-            extra = () if (board, common.run) in self._referenced else self._reference
+            extra = () if (board, common.run) in self._referenced else reference
             mine = (*shares.popleft(), *extra) if shares else ()
             if not mine:
                 return None
@@ -482,10 +485,14 @@ class FleetCrew:
         end = time.monotonic() + self.patience
         while not self._ready():
             if time.monotonic() > end or len({*self._failed, *self.odd}) == len(self.names):
-                reasons = " ".join(str(error) for error in self._failed.values())
+                reasons = [
+                    str(self._failed.get(name, f"{name} is not offered any more"))[:400]
+                    for name in self.names
+                    if name not in self.odd
+                ]
                 raise type(self._last)(
-                    f"no board of the fleet is left. {reasons[:1200]} What was measured is kept: "
-                    "run the same command again to go on"
+                    f"no board of the fleet is left: {'; '.join(reasons)}. What was measured is "
+                    "kept: run the same command again to go on"
                 )
             self.boards.wait(TICK)
 

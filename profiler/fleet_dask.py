@@ -56,7 +56,7 @@ _SETTINGS: Mapping[str, Any] = {
 }
 
 
-def _security(tls: TlsFiles | None) -> Security:
+def security_of(tls: TlsFiles | None) -> Security:
     """What `distributed` is told of certificates: nothing is sent or accepted without."""
     if tls is None:
         return Security()
@@ -132,7 +132,7 @@ async def _serve(
         resources={f"board:{board}": 1},
         host=own_address(scheduler),
         protocol="tls" if tls else "tcp",
-        security=_security(tls),
+        security=security_of(tls),
         dashboard=False,
         dashboard_address=f"{LOOPBACK}:0",
         memory_limit=0,
@@ -266,7 +266,7 @@ def join(scheduler: str, *, tls: TlsFiles | None = None) -> Iterator[DaskBoards]
     Raises `InputError` for an address that is refused, `DeviceLost` where nobody answers there.
     """
     check_address(scheduler, tls)
-    with _client(scheduler, _security(tls)) as client:
+    with _client(scheduler, security_of(tls)) as client:
         yield DaskBoards(client)
 
 
