@@ -15,9 +15,11 @@ import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -160,7 +162,7 @@ class DaskBoards:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._news: queue.Queue[News] = queue.Queue()
+        self._arrived: queue.Queue[tuple[object, News]] = queue.Queue()
         self._futures: dict[str, Any] = {}
         self._addresses: dict[str, str] = {}  # of the workers that were asked
         self._looked = -1.0
@@ -190,22 +192,21 @@ class DaskBoards:
             pure=False,
             retries=0,
         )
-        future.add_done_callback(lambda done: self._news.put(News(board, answer=done)))
+        future.add_done_callback(partial(self._fetch_aside, board))
 
     def wait(self, seconds: float) -> Sequence[News]:
         """What has come from the boards; waits so long where there is nothing."""
         found: list[News] = []
         with contextlib.suppress(queue.Empty):
-            found.append(self._news.get(timeout=seconds))
+            found += self._wanted(*self._arrived.get(timeout=seconds))
             while True:
-                found.append(self._news.get_nowait())
-        news = [self._fetched(one) for one in found if self._wanted(one)]
+                found += self._wanted(*self._arrived.get_nowait())
         offered = self.offered()
-        for board in [b for b in self._futures if b not in {one.board for one in news}]:
-            if board not in offered or self._offered[board] != self._addresses[board]:
+        for board, address in [(board, self._addresses[board]) for board in self._futures]:
+            if self._offered.get(board) != address or board not in offered:
                 self.abandon(board)
-                news.append(News(board, lost=f"the Dask worker of {board} ended"))
-        return news
+                found.append(News(board, lost=f"the Dask worker of {board} ended"))
+        return found
 
     def abandon(self, board: str) -> None:
         """Want no answer any more to what a board was asked."""
@@ -214,22 +215,27 @@ class DaskBoards:
             with contextlib.suppress(Exception):
                 future.cancel()
 
-    def _wanted(self, news: News) -> bool:
-        if news.answer is None:
-            return True
-        return self._futures.get(news.board) is news.answer
+    def _wanted(self, future: object, news: News) -> Sequence[News]:
+        """What came, unless it answers something that nobody wants to know any more."""
+        if future is None:
+            return [news]
+        if self._futures.get(news.board) is not future:
+            return []
+        del self._futures[news.board]
+        return [news]
 
-    def _fetched(self, news: News) -> News:
-        """A finished task's answer, or that its worker was lost."""
-        if news.answer is None:
-            return news
-        future = self._futures.pop(news.board)
+    def _fetch_aside(self, board: str, future: Any) -> None:
+        """Fetch an answer in a thread of its own: a worker that hangs holds up nobody else."""
+        threading.Thread(target=self._fetch, args=(board, future), daemon=True).start()
+
+    def _fetch(self, board: str, future: Any) -> None:
         try:
-            return News(news.board, answer=future.result(timeout=ANSWER_TIMEOUT))
+            news = News(board, answer=future.result(timeout=ANSWER_TIMEOUT))
         except Exception as error:
             # Whatever the other process did: a killed worker, a task that broke.
             words = f"{type(error).__name__}: {error}"[:300]
-            return News(news.board, lost=f"the Dask worker of {news.board} failed ({words})")
+            news = News(board, lost=f"the Dask worker of {board} failed ({words})")
+        self._arrived.put((future, news))
 
     def _hear(self, event: object) -> None:
         """A message of a worker, or of anybody else in the cluster."""
@@ -237,7 +243,7 @@ class DaskBoards:
         if isinstance(message, dict):
             board, done = message.get("board"), message.get("done")
             if isinstance(board, str) and isinstance(done, float) and 0 <= done <= 1:
-                self._news.put(News(board, done))
+                self._arrived.put((None, News(board, done)))
 
     def _look(self) -> dict[str, str]:
         try:

@@ -103,7 +103,7 @@ def test_a_killed_and_a_hung_worker_cost_no_entry(
 
     def report(step: Progress) -> None:
         told.append(step)
-        if step.stage == "measure operators" and 0.1 < step.done / step.total and not harmed:
+        if step.stage == "measure operators" and step.done / step.total > 0.1 and not harmed:
             mine = workers(inventory)
             harmed.extend([mine["one"], mine["two"]])
             os.kill(mine["one"], signal.SIGKILL)
@@ -279,7 +279,7 @@ def test_members_with_certificates_build_a_table_and_others_are_refused(
             build(None)
         with pytest.raises(DeviceLost, match="no scheduler answers"):
             build(stranger)
-        with pytest.raises(InputError, match="--tls-cert .*fit one another"):
+        with pytest.raises(InputError, match=r"--tls-cert .*fit one another"):
             build(replace(host, key=stranger.key))
         build(host)
         assert samples(tmp_path / "table") == samples(tmp_path / "plain")
