@@ -23,6 +23,7 @@ from boardfit.profiler.table import LookupTable
 COMMANDS = [
     ["devices"],
     ["devices", "list"],
+    ["devices", "worker"],
     ["profile"],
     ["table"],
     ["table", "show"],
