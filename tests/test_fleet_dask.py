@@ -159,13 +159,13 @@ def scheduler(tls: TlsFiles | None = None) -> Iterator[str]:
 
     async def serve() -> None:
         security = fleet_dask.security_of(tls)
-        options = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         async with Scheduler(
             host="127.0.0.1",
             port=0,
             protocol="tls" if tls else "tcp",
             security=security,
-            **options,
+            dashboard=False,
+            dashboard_address="127.0.0.1:0",
         ) as running:
             found.append(running.address)
             started.set()
