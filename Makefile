@@ -83,7 +83,7 @@ bench-table-later: $(VENV)/.dev
 bench-measure: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_measure.py $(PART)
 
-## make bench-boards   whether boards that fail cost or falsify anything (PART=faults: one part alone)
+## make bench-boards   whether work on boards can be relied on (PART=fleet: one part alone)
 bench-boards: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_boards.py $(PART)
 

@@ -19,6 +19,8 @@ from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.transfer import MEASUREMENTS
 
 if TYPE_CHECKING:
+    from boardfit.profiler.fleet_build import FleetTable
+    from boardfit.profiler.fleet_tls import TlsFiles
     from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.layers import Dtype
     from boardfit.profiler.profile_model import ModelProfile
@@ -124,6 +126,57 @@ def build_table(
     )
     return build.build_table(
         Path(path), device, plan, schedule, threads=threads, runtime=runtime, report=report
+    )
+
+
+def build_fleet_table(
+    space: str,
+    boards: Sequence[str],
+    path: Path | str,
+    *,
+    scheduler: str | None = None,
+    tls: TlsFiles | None = None,
+    inventory: Path | None = None,
+    options: SpaceOptions | None = None,
+    operators: int | None = OPERATORS,
+    calibration: int = 20,
+    validation: int = 60,
+    seed: int = 0,
+    dtype: Dtype = "float32",
+    schedule: Schedule | None = None,
+    **how: Any,
+) -> FleetTable:
+    """Build the lookup table of a search space with several boards of one kind at once.
+
+    Without a `scheduler` every board is reached from this host; with its address
+    (`tls://host:8786`, and the certificates) from wherever `boardfit devices worker` offers it.
+    `how` are further arguments of `boardfit.profiler.fleet_build.build_fleet_table`. `check` of
+    what is returned raises `BoardsDisagree` where a board was left out.
+    """
+    require("distributed", "scale")
+    from functools import partial
+
+    from boardfit.profiler import fleet_build, fleet_dask
+    from boardfit.profiler.fleet_tls import check_address
+    from boardfit.search.tabulate import plan_table
+
+    plan = plan_table(
+        open_space(space, options),
+        options=options or {},
+        calibration=calibration,
+        validation=validation,
+        operators=operators,
+        seed=seed,
+        dtype=dtype,
+    )
+    if scheduler is None:
+        reach = partial(fleet_dask.local_cluster, boards, inventory=inventory)
+        patience = 0.0
+    else:
+        reach = partial(fleet_dask.join, check_address(scheduler, tls), tls=tls)
+        patience = fleet_dask.START_TIMEOUT
+    return fleet_build.build_fleet_table(
+        Path(path), plan, boards, reach, schedule, patience=patience, **how
     )
 
 

@@ -15,6 +15,7 @@ import typer
 
 from boardfit import __version__
 from boardfit.devices_commands import devices_app
+from boardfit.fleet_commands import devices_worker
 from boardfit.options import (
     DeviceOption,
     InventoryOption,
@@ -95,6 +96,7 @@ def _root(
     pass
 
 
+devices_app.command("worker")(devices_worker)
 app.command()(profile)
 
 

@@ -8,6 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from boardfit.fleet_commands import (
+    CertificateOption,
+    FleetOption,
+    KeyOption,
+    SchedulerOption,
+    TrustOption,
+    parse_fleet,
+    tls_files,
+)
 from boardfit.options import (
     BenchmarkModelOption,
     DeviceOption,
@@ -92,6 +101,11 @@ def profile(
         str, typer.Option("--dtype", help="float32 or int8; for a table (--space).")
     ] = "float32",
     seed: SeedOption = 0,
+    fleet: FleetOption = None,
+    scheduler: SchedulerOption = None,
+    tls_ca: TrustOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,6 +136,38 @@ def profile(
         raise InputError("--dry-run, --entries and --set are for a table: give --space NAME")
     fields = parse_options(options)
     measured = OPERATORS if entries is None else parse_entries(entries)
+    how: dict[str, Any] = {
+        "options": fields,
+        "operators": measured,
+        "threads": threads,
+        "runtime": runtime,
+        "seed": seed,
+        "dtype": dtype,
+        "schedule": Schedule() if budget is None else Schedule(budget_seconds=budget),
+    }
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    if fleet is None and (scheduler, tls) != (None, None):
+        raise InputError("--scheduler and --tls-... are for several boards: give --fleet, too")
+    if fleet is not None:
+        if space is None or device is not None or dry_run:
+            raise InputError("--fleet is for --space, and instead of --device and --dry-run")
+        names = parse_fleet(fleet, boards, attached=scheduler is None)
+        path = out or default_table(fleet.removeprefix("tag:"), space, dtype, runtime)
+        with console.progress() as report:
+            built = api.build_fleet_table(
+                space,
+                names,
+                path,
+                scheduler=scheduler,
+                tls=tls,
+                inventory=boards,
+                report=report,
+                **how,
+            )
+        show_table(built.table, as_json)
+        built.check()
+        built.table.check()
+        return
     with connect(device, inventory=boards) as board, console.progress() as report:
         if benchmark_model is not None:
             board = replace(board, benchmark_model=benchmark_model)
@@ -143,16 +189,7 @@ def profile(
             )
         else:
             assert space is not None
-            how: dict[str, Any] = {
-                "options": fields,
-                "operators": measured,
-                "threads": threads,
-                "runtime": runtime,
-                "seed": seed,
-                "dtype": dtype,
-                "schedule": Schedule() if budget is None else Schedule(budget_seconds=budget),
-                "report": report,
-            }
+            how["report"] = report
             if dry_run:
                 forecast = api.forecast_table(space, board, **how)
             else:

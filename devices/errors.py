@@ -26,6 +26,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   │   └── WorkerLost                it ended while it loaded a model, or does not answer
 │   ├── PlacementError            operators of a model run outside of the delegate
 │   ├── ConditionsChanged         values under different conditions would be mixed
+│   ├── BoardsDisagree            boards that share a table do not take the same time
 │   ├── MissingEntry              the table has no price for an operator
 │   └── TableNotValid             the table failed its own validation
 ├── ConstraintNotMet          5: no network of the space meets the target
@@ -178,6 +179,10 @@ class PlacementError(MeasurementError):
 
 class ConditionsChanged(MeasurementError):
     """Values under different conditions would be mixed; the message says what differs."""
+
+
+class BoardsDisagree(MeasurementError):
+    """Boards that share a table do not take the same time; the message names the odd one."""
 
 
 class MissingEntry(MeasurementError):

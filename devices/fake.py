@@ -1,7 +1,8 @@
 """A board without a board: files in memory, commands and programs as functions, faults on demand.
 
 It behaves as real transports do (the same contract tests run over it), never starts a process,
-never sleeps: waiting moves a `SimulatedClock`. What runs on it is handed in as `Program`s.
+never sleeps: waiting moves a `SimulatedClock` (a `SleepingClock` does sleep). What runs on it is
+handed in as `Program`s.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +67,26 @@ class SimulatedClock:
     def sleep(self, seconds: float) -> None:
         """Stand in for `time.sleep`."""
         self.advance(seconds)
+
+
+class SleepingClock(SimulatedClock):
+    """Simulated time that really passes: whoever lets time pass sleeps as long.
+
+    What is owed is slept once it is a millisecond or more; shorter sleeps last longer than asked.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__(start)
+        self._owed = 0.0
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, here as on the simulated board."""
+        super().advance(seconds)
+        self._owed += seconds
+        if self._owed >= 1e-3:
+            begin = time.monotonic()
+            time.sleep(self._owed)
+            self._owed -= time.monotonic() - begin
 
 
 class Program(Protocol):

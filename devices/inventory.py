@@ -61,6 +61,7 @@ _TYPES: Mapping[str, _Check] = {
     "core": _WHOLE,
     "tags": (_list_of(str), "a list of texts"),
     "seed": _WHOLE,
+    "real_time": _TRUTH,
     "host": _TEXT,
     "user": _TEXT,
     "port": _WHOLE,
@@ -83,6 +84,7 @@ _SETTINGS: Mapping[str, _Check] = {
 }
 _OWN: Mapping[str, str] = {  # fields that only one transport understands
     "seed": "fake",
+    "real_time": "fake",
     "host": "ssh",
     "user": "ssh",
     "port": "ssh",
@@ -135,8 +137,8 @@ class BoardEntry:
     """How one board is reached, as the inventory has it.
 
     `None` leaves the choice to the transport; `seed` (fake boards only) decides the simulated
-    noise. `benchmark_model` and `identity_file` are files of the host. Raises `InventoryError`
-    where a value cannot be used.
+    noise, and with `real_time` simulated time really passes. `benchmark_model` and
+    `identity_file` are files of the host. Raises `InventoryError` where a value cannot be used.
     """
 
     name: str
@@ -146,6 +148,7 @@ class BoardEntry:
     core: int | None = None
     tags: tuple[str, ...] = ()
     seed: int | None = None
+    real_time: bool | None = None
     host: str | None = None
     user: str | None = None
     port: int | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,10 +32,53 @@ from .selection import Selection, Usage, ends
 from .store import Entry, Store
 from .table import LookupTable
 from .table_placement import outside_kinds
-from .table_result import describe_result
+from .table_result import Outside, describe_result
 
 FURTHER_RUNS = 3
 _OVERHEAD_BYTES = 300_000  # of a network's interpreter, beyond weights and activations
+
+
+class Crew(Protocol):
+    """Who measures a table: one board, or several that share the work."""
+
+    def measure(self, schedule: Schedule, stage: str) -> Summary:
+        """Measure every entry of the store in all runs of the schedule, as far as that is not
+        done; `stage` names the work in reports."""
+
+    def outside(self) -> Outside | None:
+        """What runs outside of the delegate (see `outside_kinds`)."""
+
+
+@dataclass(frozen=True)
+class _OneBoard:
+    store: Store
+    device: Device
+    threads: int
+    runtime: str
+    memory_cap: int
+    dtype: str
+    report: Report
+
+    def measure(self, schedule: Schedule, stage: str) -> Summary:
+        return run_campaign(
+            self.store,
+            self.device,
+            sources(self.store.entries().values(), self.runtime),
+            schedule,
+            threads=self.threads,
+            runtime=self.runtime,
+            memory_cap=self.memory_cap,
+            dtype=self.dtype,
+            stage=stage,
+            report=self.report,
+        )
+
+    def outside(self) -> Outside | None:
+        entries = self.store.entries().values()
+        emitted = sources(entries, self.runtime)
+        return outside_kinds(
+            self.device, entries, emitted, threads=self.threads, runtime=self.runtime
+        )
 
 
 def build_table(
@@ -59,6 +103,29 @@ def build_table(
     was in, and what the board, the worker or the disk raise; visits that were committed are never
     lost.
     """
+
+    @contextlib.contextmanager
+    def alone(store: Store) -> Iterator[Crew]:
+        with occupied(device, f"build {path.name}", tell=telling(report)):
+            yield _OneBoard(store, device, threads, runtime, memory_cap, plan.dtype, report)
+
+    return build_with(path, plan, schedule, alone, device.name, threads=threads, runtime=runtime)
+
+
+def build_with(
+    path: Path,
+    plan: TablePlan,
+    schedule: Schedule | None,
+    crew: Callable[[Store], contextlib.AbstractContextManager[Crew]],
+    device: str,
+    *,
+    threads: int,
+    runtime: str,
+) -> LookupTable:
+    """Build a table as `build_table` does, with whoever measures; `device` is their name.
+
+    `crew` is entered only where something is left to be measured.
+    """
     schedule = schedule or Schedule()
     if plan.dtype != "float32" and format_of_runtime(runtime) != TFLITE:
         raise InputError(f"{runtime} is given float32 models only; build the table without --dtype")
@@ -69,41 +136,26 @@ def build_table(
         "schedule": asdict(schedule),
         "entries": len(entries),
         "operators": plan.operators,
-        "device": device.name,
+        "device": device,
         "threads": threads,
         **({"donor": plan.donor.describe()} if plan.donor else {}),
     }
     if runtime != AUTO:
         document["runtime"] = runtime
-
-    def measure(count: int, stage: str) -> Summary:
-        return run_campaign(
-            store,
-            device,
-            sources(store.entries().values(), runtime),
-            replace(schedule, runs=count),
-            threads=threads,
-            runtime=runtime,
-            memory_cap=memory_cap,
-            dtype=plan.dtype,
-            stage=stage,
-            report=report,
-        )
-
     with begin_or_continue(path, entries, document) as store:
         if (runs := _runs_to_go(path, store, schedule)) is not None:
-            with occupied(device, f"build {path.name}", tell=telling(report)):
+            with crew(store) as measurers:
                 for size in plan.sizes[:-1]:
-                    measure(1, "choose operators")
+                    measurers.measure(replace(schedule, runs=1), "choose operators")
                     if more := next_operators(store, plan, size):
                         store.add(more)
                 for count in runs:
                     stage = "measure operators" if count == runs[0] else f"measure, run {count}"
-                    summary = measure(count, stage)
+                    summary = measurers.measure(replace(schedule, runs=count), stage)
                     judged = judge(store, runs=count)
                     if judged.validation is None or judged.validation.passes:
                         break
-                _finish(store, device, judged, summary, count, threads=threads, runtime=runtime)
+                _finish(store, measurers, judged, summary, count)
     return LookupTable.open(path)
 
 
@@ -142,19 +194,12 @@ def extend_table(
     ):
         schedule = Schedule(**(store.document("plan") or {})["schedule"])
 
+        crew = _OneBoard(
+            store, device, table.threads, table.runtime, memory_cap, table.dtype, report
+        )
+
         def measure(runs: int) -> Summary:
-            return run_campaign(
-                store,
-                device,
-                sources(store.entries().values(), table.runtime),
-                replace(schedule, runs=runs),
-                threads=table.threads,
-                runtime=table.runtime,
-                memory_cap=memory_cap,
-                dtype=table.dtype,
-                stage="measure what is missing",
-                report=report,
-            )
+            return crew.measure(replace(schedule, runs=runs), "measure what is missing")
 
         # What an interrupted call has added lies behind the entries that the result knows.
         added = {entry.key for entry in list(store.entries().values())[table.entries :]}
@@ -166,7 +211,7 @@ def extend_table(
             store.add([operator_entry(layer) for layer in more])
         summary = measure(count)
         judged = judge(store, runs=count)
-        _finish(store, device, judged, summary, count, threads=table.threads, runtime=table.runtime)
+        _finish(store, crew, judged, summary, count)
     return LookupTable.open(path)
 
 
@@ -179,21 +224,10 @@ def check_conditions(table: LookupTable, device: Device, report: Report = silent
         require_conditions(table.conditions, device, session, table.dtype)
 
 
-def _finish(
-    store: Store,
-    device: Device,
-    judged: Judged,
-    summary: Summary,
-    runs: int,
-    *,
-    threads: int,
-    runtime: str,
-) -> None:
+def _finish(store: Store, crew: Crew, judged: Judged, summary: Summary, runs: int) -> None:
     """Write the result of the first `runs` runs, after all else: what is interrupted before has
     none and goes on."""
-    entries = store.entries().values()
-    emitted = sources(entries, runtime)
-    outside = outside_kinds(device, entries, emitted, threads=threads, runtime=runtime)
+    outside = crew.outside()
     result = describe_result(judged, runs=runs, outside=outside, campaign=summary.words)
     store.write_document("result", result)
 

@@ -114,20 +114,21 @@ def run_campaign(
     memory_cap: int = MEMORY_CAP,
     dtype: str = "float32",
     required: Mapping[str, object] | None = None,
+    first: int = 0,
     stage: str = "measure",
     report: Report = silent,
 ) -> Summary:
     """Measure every entry of `store` by the schedule; return when all is measured.
 
     `sources` gives the model of each entry by its key, `dtype` is that of all of them, `stage`
-    names the work in reports. Where the values are to be compared with others, `required` are the
-    conditions of these: `ConditionsChanged` is raised before anything is measured under different
-    ones. Entries may be added to the store between calls; only what is missing is measured, on a
-    board that this job has alone. A worker or a link that is lost is replaced up to `RESTARTS`
-    times in a run (not where the second one in a row has seen nothing), with half the models at
-    once where memory ran out; a board that restarted meanwhile is looked at anew. Raises what the
-    board, the worker or the disk raise, too; what was committed before stays, and the same call
-    goes on from there.
+    names the work in reports; runs before the `first` are left out. Where the values are to be
+    compared with others, `required` are the conditions of these: `ConditionsChanged` is raised
+    before anything is measured under different ones. Entries may be added to the store between
+    calls; only what is missing is measured, on a board that this job has alone. A worker or a link
+    that is lost is replaced up to `RESTARTS` times in a run (not where the second one in a row has
+    seen nothing), with half the models at once where memory ran out; a board that restarted
+    meanwhile is looked at anew. Raises what the board, the worker or the disk raise, too; what was
+    committed before stays, and the same call goes on from there.
     """
     begin = time.monotonic()
     models = Models(sources)
@@ -136,7 +137,7 @@ def run_campaign(
     inside = resident = 0.0
     with contextlib.ExitStack() as job:
         lease: Lease | None = None
-        for run in range(schedule.runs):
+        for run in range(first, schedule.runs):
             losses = _Losses()
             while True:
                 work = OneRun(store, models, schedule, run, memory_cap, stage, report)

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from ..devices.base import Device
 from ..devices.conditions import describe
-from ..devices.fake import FakeTransport, Faults
+from ..devices.fake import FakeTransport, Faults, SimulatedClock, SleepingClock
 from ..devices.inventory import BoardEntry, Inventory
 from ..devices.local import local_device
 from .simulated import NO_THROTTLING, SimulatedWorker, Throttling
@@ -48,8 +48,13 @@ def fake_device(
     `noise` is the relative standard deviation of an inference; the entry's `seed` draws it.
     `throttling` is what lasting load does to the board.
     """
-    worker = partial(SimulatedWorker, seed=entry.seed or 0, noise=noise, throttling=throttling)
-    transport = FakeTransport(programs={"python3": worker}, faults=faults or Faults())
+    clock = SleepingClock if entry.real_time else SimulatedClock
+    worker = partial(
+        SimulatedWorker, seed=entry.seed or 0, noise=noise, throttling=throttling, clock=clock
+    )
+    transport = FakeTransport(
+        programs={"python3": worker}, faults=faults or Faults(), clock=clock()
+    )
     return Device(
         entry.name,
         "fake",

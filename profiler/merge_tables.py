@@ -212,7 +212,7 @@ def _copy(store: Store, parts: Sequence[_Part], runs: Sequence[frozenset[Identit
                 chosen[united[run], key] = part, rows
     visits: dict[tuple[int, int, int], list[tuple[int, Visit]]] = {}
     for (run, key), (part, rows) in chosen.items():
-        for (round_number, session), visit in _visits(key, rows):
+        for (round_number, session), visit in visits_of(key, rows):
             place_of = run, round_number, sessions[part.sessions[session]]
             visits.setdefault(place_of, []).append((numbers[key], visit))
     for (run, round_number, session), found in sorted(visits.items(), key=lambda item: item[0]):
@@ -225,7 +225,7 @@ def _fuller(rows: Sequence[Row]) -> tuple[float, ...]:
     return -len(rows), min(seconds), sum(seconds)
 
 
-def _visits(key: str, rows: Iterable[Row]) -> Iterable[tuple[tuple[int, int], Visit]]:
+def visits_of(key: str, rows: Iterable[Row]) -> Iterable[tuple[tuple[int, int], Visit]]:
     """Samples as the visits that they were taken in, each with its round and session."""
     for (round_number, session), group in groupby(rows, key=lambda row: (row[0], row[3])):
         taken = list(group)

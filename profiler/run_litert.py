@@ -367,34 +367,18 @@ class WorkerSession:
         self, answer: dict[str, Any], key: str, repeats: int, warmup: int, samples: int
     ) -> Visit:
         try:
-            (at,) = _numbers([answer["at"]])
-            visit = Visit(
-                answer["visit"],
-                at,
-                _numbers(answer["warmup"]),
-                _numbers(answer["seconds"]),
-                repeats,
-            )
-        except (KeyError, TypeError, ValueError, OverflowError):
+            visit = read_visit(answer, key, repeats, warmup, samples)
+        except ValueError:
             raise self._foreign(_words(answer)) from None
-        complete = (len(visit.warmup), len(visit.seconds)) == (warmup, samples)
-        # No inference takes no time: a zero would be a clock that stands still.
-        possible = (
-            min(visit.seconds, default=0.0) >= SHORTEST_INFERENCE
-            and min(visit.warmup, default=0.0) >= 0
-            and max((*visit.seconds, *visit.warmup), default=0.0) <= LONGEST_INFERENCE
-        )
-        if visit.key != key or not complete or not possible:
-            raise self._foreign(_words(answer))
-        if at < self._latest:
+        if visit.at < self._latest:
             self._broken = True
             raise WorkerError(
-                f"the clock of {self._device.name} went back by {self._latest - at:.3g} s, so that "
+                f"the clock of {self._device.name} went back by {self._latest - visit.at:.3g} s: "
                 "no time that it measures can be believed. Whatever sets it (a virtual machine "
                 "that moved, a kernel without a monotonic clock) has to stop; what was measured "
                 "before is kept: run the same command again to go on"
             )
-        self._latest = at
+        self._latest = visit.at
         return visit
 
     def _foreign(self, line: str) -> WorkerError:
@@ -409,6 +393,28 @@ def worker_folder() -> str:
     """The name of this version's folder in a board's workspace."""
     content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
     return f"worker-{content.hexdigest()[:16]}"
+
+
+def read_visit(
+    answer: Mapping[str, Any], key: str, repeats: int, warmup: int, samples: int
+) -> Visit:
+    """A visit to `key` as a worker tells it. Raises ValueError where it is another one, not
+    complete, or cannot be."""
+    try:
+        (at,) = _numbers([answer["at"]])
+        taken, seconds = _numbers(answer["warmup"]), _numbers(answer["seconds"])
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"a visit is expected ({error!r:.100})") from error
+    complete = (len(taken), len(seconds)) == (warmup, samples)
+    # No inference takes no time: a zero would be a clock that stands still.
+    possible = (
+        min(seconds, default=0.0) >= SHORTEST_INFERENCE
+        and min(taken, default=0.0) >= 0
+        and max((*seconds, *taken), default=0.0) <= LONGEST_INFERENCE
+    )
+    if answer.get("visit") != key or not complete or not possible:
+        raise ValueError("the visit is another one, or not complete, or cannot be")
+    return Visit(key, at, taken, seconds, repeats)
 
 
 def _numbers(values: Iterable[object]) -> tuple[float, ...]:

@@ -191,12 +191,20 @@ class _SimulatedModel:
 
 
 class SimulatedWorker:
-    """The program that the fake board runs: `worker.Worker` without a process."""
+    """The program that the fake board runs: `worker.Worker` without a process.
+
+    `clock` makes the one that it runs on.
+    """
 
     def __init__(
-        self, *, seed: int = 0, noise: float = 0.01, throttling: Throttling = NO_THROTTLING
+        self,
+        *,
+        seed: int = 0,
+        noise: float = 0.01,
+        throttling: Throttling = NO_THROTTLING,
+        clock: Callable[[], SimulatedClock] = SimulatedClock,
     ) -> None:
-        self._runtime = SimulatedRuntime(SimulatedClock(), seed, noise, throttling)
+        self._runtime = SimulatedRuntime(clock(), seed, noise, throttling)
         self._worker = Worker(
             self._runtime, self._runtime.clock.now, 1, 0, state=self._runtime.conditions
         )

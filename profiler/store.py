@@ -59,6 +59,17 @@ class Visits:
         return Visits(self.entry[mine], self.run[mine], self.round[mine], self.seconds[mine])
 
 
+@dataclass(frozen=True)
+class Session:
+    """A worker process that has ended, with all that it saw: `visits` are pairs of a round and a
+    visit, `started` is the time (UTC, ISO 8601) at which it began."""
+
+    started: str
+    conditions: Mapping[str, Any]
+    visits: tuple[tuple[int, Visit], ...]
+    evidence: tuple[Mapping[str, Any], ...]
+
+
 class Store:
     """An open file of samples; a context manager. Use `Store.create` or `Store.open`."""
 
@@ -170,6 +181,10 @@ class Store:
 
         Raises `ConditionsChanged` where the conditions differ from those of earlier sessions.
         """
+        with self._transaction():
+            return self._insert_session(run, started, conditions)
+
+    def _insert_session(self, run: int, started: str, conditions: Mapping[str, object]) -> int:
         earlier = self.conditions()
         if earlier is not None and (differences := mismatch(earlier, conditions)):
             raise ConditionsChanged(
@@ -177,13 +192,25 @@ class Store:
                 "Restore them, or begin a new file: values under different conditions are never "
                 "mixed"
             )
-        with self._transaction():
-            cursor = self._connection.execute(
-                "INSERT INTO sessions (run, started, conditions) VALUES (?, ?, ?)",
-                (run, started, json.dumps(conditions, sort_keys=True)),
-            )
+        cursor = self._connection.execute(
+            "INSERT INTO sessions (run, started, conditions) VALUES (?, ?, ?)",
+            (run, started, json.dumps(conditions, sort_keys=True)),
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def adopt(self, run: int, sessions: Iterable[Session]) -> None:
+        """Add whole sessions of a run that were measured elsewhere, in one transaction.
+
+        Raises `ConditionsChanged` where the conditions differ from those of earlier sessions.
+        """
+        numbers = {entry.key: number for number, entry in self.entries().items()}
+        with self._transaction():
+            for session in sessions:
+                number = self._insert_session(run, session.started, session.conditions)
+                for round_number, visit in session.visits:
+                    self._insert_visits([(numbers[visit.key], visit)], number, run, round_number)
+                self._insert_evidence(number, session.evidence)
 
     def conditions(self) -> dict[str, Any] | None:
         """The conditions that all samples share, or None before the first session."""
@@ -218,7 +245,11 @@ class Store:
             "ORDER BY evidence.rowid"
         )
         return [
-            {"session": session, "run": run, **_sound(_object(content, self.path), self.path)}
+            {
+                "session": session,
+                "run": run,
+                **sound_evidence(_object(content, self.path), self.path),
+            }
             for session, run, content in rows
         ]
 
@@ -235,6 +266,13 @@ class Store:
 
         Visits of `PROBE_ROUND` are warm-up as a whole.
         """
+        with self._transaction():
+            self._insert_visits(visits, session, run, round_number)
+            self._insert_evidence(session, evidence)
+
+    def _insert_visits(
+        self, visits: Sequence[tuple[int, Visit]], session: int, run: int, round_number: int
+    ) -> None:
         rows: list[tuple[Any, ...]] = []
         probe = int(round_number == PROBE_ROUND)
         for entry, visit in visits:
@@ -244,14 +282,13 @@ class Store:
                 (entry, run, round_number, i, warmup, session, visit.at, repeats, seconds)
                 for i, (warmup, repeats, seconds) in enumerate(values)
             ]
-        with self._transaction():
-            self._connection.executemany(
-                "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
-            self._connection.executemany(
-                "INSERT INTO evidence VALUES (?, ?)",
-                [(session, json.dumps(content, sort_keys=True)) for content in evidence],
-            )
+        self._connection.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _insert_evidence(self, session: int, evidence: Iterable[Mapping[str, Any]]) -> None:
+        self._connection.executemany(
+            "INSERT INTO evidence VALUES (?, ?)",
+            [(session, json.dumps(content, sort_keys=True)) for content in evidence],
+        )
 
     def visits(self, run: int | None = None, *, probes: bool = False) -> Visits:
         """All finished visits (of one run, or of all), in the order of entry, run and round.
@@ -358,8 +395,9 @@ class Store:
                 raise
 
 
-def _sound(evidence: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Check the times in a piece of evidence, by which visits are judged."""
+def sound_evidence(evidence: dict[str, Any], source: object) -> dict[str, Any]:
+    """A piece of evidence as it is. Raises `TableFileError` where a time in it, by which visits
+    are judged, cannot be; `source` is where it is from."""
     moment = ("at",) if "reference" in evidence else ()
     for name in ("reference", "best", "wall", "inside", "warmup_seconds", *moment):
         if name not in evidence and name not in moment:
@@ -368,13 +406,13 @@ def _sound(evidence: dict[str, Any], path: Path) -> dict[str, Any]:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not abs(value) <= _LARGEST or (name in _POSITIVE and value <= 0):
             raise TableFileError(
-                f"{path} is damaged: {name} in what was seen of the board is {value!r:.60}; "
+                f"{source} is damaged: {name} in what was seen of the board is {value!r:.60}; "
                 "build it again, or restore a copy"
             )
     batched = evidence.get("batched", [1, 1])
     if not (isinstance(batched, list) and list(map(type, batched)) == [int, int]):
         raise TableFileError(
-            f"{path} is damaged: entries that came together are {batched!r:.60}; build it again, "
+            f"{source} is damaged: entries that came together are {batched!r:.60}; build it again, "
             "or restore a copy"
         )
     return evidence

@@ -26,6 +26,7 @@ COMMANDS = [
     ["devices", "add"],
     ["devices", "doctor"],
     ["devices", "setup"],
+    ["devices", "worker"],
     ["profile"],
     ["table"],
     ["table", "show"],

@@ -1,0 +1,1 @@
+../../boardfit/fleet_commands.py
