@@ -41,7 +41,7 @@ from boardfit.devices.errors import (
     InventoryError,
     StorageError,
 )
-from boardfit.devices.inventory import BoardEntry, Inventory
+from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.connect import connect
 from boardfit.profiler.run_litert import WorkerSession
 
@@ -691,22 +691,6 @@ def test_a_phone_with_python_runs_the_worker(tmp_path: Path) -> None:
         )
         with adb_device(entry) as device, WorkerSession(device) as session:
             assert session.hello["hello"] == "boardfit worker"
-
-
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ('transport = "local"\nserial = "x"', "serial: only boards over adb"),
-        ('transport = "fake"\nserver = true', "server: only boards over adb"),
-        ('transport = "adb"\nserial = "a b"', "serial: 'a b' is none"),
-        ('transport = "adb"\nserver = 1', "server: 1 is not true or false"),
-    ],
-)
-def test_fields_that_do_not_fit_are_named(tmp_path: Path, line: str, words: str) -> None:
-    path = tmp_path / "boards.toml"
-    path.write_text(f"[boards.x]\n{line}\n")
-    with pytest.raises(InventoryError, match=words):
-        Inventory.load(path)
 
 
 def test_a_phone_has_no_home_folder() -> None:

@@ -22,9 +22,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-pytest.importorskip("distributed")
-
 from distributed import Scheduler
 
 from boardfit.devices.errors import BoardfitError, DeviceLost, DeviceNotFound, InputError
