@@ -32,7 +32,7 @@ def quickstart(folder: Path, device: str | None, seed: int) -> None:
         with open_session(board) as session:
             runtime = f"{session.hello['runtime']} {session.hello['version']}"
         console.print(f"   TFLite models run in {runtime}, on one thread.", markup=False)
-        say(controls(described, board.core), indent="   ")
+        say(controls(described, board.core, board.wanted), indent="   ")
         console.print(f"2. A lookup table for {SPACE}: what its operators take")
         with progress() as report:
             table = api.build_table(SPACE, board, tables, seed=seed, report=report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from pathlib import PurePosixPath
 
 from .adb_direct import PORT, AdbDirectTransport, TcpWire, open_usb, usb_boards
@@ -18,6 +19,7 @@ from .base import Device
 from .conditions import describe
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
 from .inventory import BoardEntry
+from .reconnecting import ReconnectingTransport
 
 WORKSPACE = PurePosixPath("/data/local/tmp/boardfit")  # where the shell's user may run programs
 _DIAL = 10.0  # seconds for reaching a board over TCP
@@ -37,7 +39,9 @@ def adb_device(entry: BoardEntry, *, patience: float = 30.0) -> Device:
             f"board {entry.name!r}, workspace: {str(workspace)!r} does not begin with /, and "
             f"Android has no home folder; leave it out for {WORKSPACE}"
         )
-    transport = reach(entry.serial, server=entry.server, patience=patience)
+    transport = ReconnectingTransport(
+        partial(reach, entry.serial, server=entry.server, patience=patience)
+    )
     try:
         return Device(
             name=entry.name,

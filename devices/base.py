@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, Self
 
 from .errors import CommandFailed
+from .settings_record import NOTHING, Wanted
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Device:
     `python` is the interpreter that runs the worker there (`None`: it has none), `workspace` the
     folder that boardfit may fill, `core` the one that the worker is pinned to (`None`: left to the
     scheduler). `benchmark_model` is this machine's copy of TFLite's tool for boards without Python.
-    A context manager that closes the transport.
+    `wanted` is what is set there while something is measured. A context manager that closes the
+    transport.
     """
 
     name: str
@@ -132,6 +134,7 @@ class Device:
     workspace: PurePosixPath
     core: int | None = None
     benchmark_model: Path | None = None
+    wanted: Wanted = NOTHING
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from .base import Transport
+from typing import TYPE_CHECKING
+
 from .errors import CommandFailed
+
+if TYPE_CHECKING:  # what a `Device` is says `base.py`, which knows of settings
+    from .base import Transport
 
 _TIMEOUT = 20.0  # seconds; a sensor behind a slow bus takes a tenth of a second
 

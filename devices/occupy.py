@@ -11,6 +11,8 @@ from .base import Device
 from .errors import BoardInUse, InputError
 from .lease import Lease, held_lease, leased
 from .lease_place import FOLDER
+from .settings import applied
+from .settings_record import NOTHING
 
 WAIT = 24 * 3600.0  # seconds that a job waits for a board, unless told otherwise
 WAIT_VARIABLE = "BOARDFIT_WAIT"
@@ -28,9 +30,10 @@ def occupied(
 ) -> Iterator[Lease]:
     """Have a board alone for a job; where this job has it already, it goes on with that.
 
-    `tell` is told for whom is waited, at most `wait` seconds (see `waiting_time`). `settings` is
-    entered once the board is held, and left before it is given back. Raises `BoardInUse`, and what
-    the board raises.
+    What the device wants to be set is set for the job (see `settings.applied`), or `settings` is
+    entered instead: once the board is held, and left before it is given back. `tell` is told for
+    whom is waited, at most `wait` seconds (see `waiting_time`). Raises `BoardInUse`, what
+    `applied` raises, and what the board raises.
     """
     if (held := held_lease(device.transport)) is not None:
         held.check()
@@ -50,6 +53,8 @@ def occupied(
         except BoardInUse as error:
             raise BoardInUse(f"{device.name}: {error}") from error
         # What is set on the board for the job: changed by whoever holds it, and by nobody else.
+        if settings is None and device.wanted != NOTHING:
+            settings = applied(device.transport, device.wanted, device.workspace)
         if settings is not None:
             stack.enter_context(settings)
         yield lease

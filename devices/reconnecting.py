@@ -9,6 +9,7 @@ caller is told that the link was lost, and meets a new link with the next call.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +17,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from .base import Channel, Completed, Transport
-from .errors import CommandFailed, DeviceAmbiguous, DeviceError, DeviceLost, DeviceTimeout
+from .errors import (
+    CommandFailed,
+    DeviceAmbiguous,
+    DeviceError,
+    DeviceLost,
+    DeviceTimeout,
+    DeviceUnauthorised,
+    DeviceUnverified,
+)
 
 ATTEMPTS = 10  # to reach a board again: two minutes with the waits below; a reboot takes one
 FIRST_WAIT = 0.5  # seconds, after the first attempt, which is made at once; then twice as long
 LONGEST_WAIT = 30.0  # seconds
 _TIMEOUT = 10.0  # seconds for one small command
+_LOG = logging.getLogger("boardfit")  # goes to stderr, unless a program says otherwise
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ class ReconnectingTransport:
         first_wait: float = FIRST_WAIT,
         longest_wait: float = LONGEST_WAIT,
         sleep: Callable[[float], None] = time.sleep,
-        on_reconnect: Callable[[str], None] = lambda words: None,
+        on_reconnect: Callable[[str], None] = _LOG.warning,
     ) -> None:
         if attempts < 1 or not 0 <= first_wait <= longest_wait:
             raise ValueError("there is one attempt at least, and the first wait is the shortest")
@@ -183,7 +193,7 @@ class ReconnectingTransport:
         for attempt in range(1, self._attempts + 1):
             try:
                 return self._fresh(attempt)
-            except (DeviceAmbiguous, _AnotherMachine):
+            except _HOPELESS:
                 raise
             except DeviceError as error:
                 if attempt == self._attempts:
@@ -222,6 +232,10 @@ class ReconnectingTransport:
 
 class _AnotherMachine(DeviceLost):
     """Waiting for the board does not help: something else has its address."""
+
+
+# No board comes back by being asked again for these.
+_HOPELESS = (DeviceAmbiguous, DeviceUnauthorised, DeviceUnverified, _AnotherMachine)
 
 
 class _WatchedChannel:

@@ -69,12 +69,18 @@ class Wanted:
     @property
     def changes(self) -> bool:
         """Whether anything on the board is to be changed."""
-        return (
-            self.governor is not None
-            or self.nvpmodel is not None
-            or self.fixed_performance
-            or self.jetson_clocks
-        )
+        return bool(self.conditions)
+
+    @property
+    def conditions(self) -> dict[str, object]:
+        """What is changed on the board, and so belongs to what was measured under it."""
+        changed = {
+            "governor": self.governor,
+            "nvpmodel": self.nvpmodel,
+            "fixed_performance": self.fixed_performance or None,
+            "jetson_clocks": self.jetson_clocks or None,
+        }
+        return {name: value for name, value in changed.items() if value is not None}
 
 
 NOTHING = Wanted()

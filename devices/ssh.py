@@ -13,10 +13,11 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from .base import LINE_LIMIT, Completed, Device
+from .base import LINE_LIMIT, Completed, Device, Transport
 from .conditions import describe, parse_cpu_list
 from .errors import (
     CommandFailed,
@@ -30,6 +31,7 @@ from .files import open_source, write_whole
 from .inventory import BoardEntry
 from .line_channel import STDERR_KEPT, LineChannel, run_to_end
 from .process import brief
+from .reconnecting import ReconnectingTransport
 from .sftp import FAILURE, NO_SUCH_FILE, NOT_PERMITTED, Blocks, Sftp, SftpBroken, SftpStatus
 from .ssh_config import Hop, find_route
 from .ssh_connect import open_link, user_surroundings
@@ -47,11 +49,14 @@ def ssh_device(entry: BoardEntry) -> Device:
     Without a core in the entry the worker is pinned to the last one that may be used there.
     Raises what `SshTransport` raises, and `InventoryError` where the board has no such core.
     """
-    transport = SshTransport.to(
-        entry.host or entry.name,
-        user=entry.user,
-        port=entry.port,
-        identity_file=entry.identity_file,
+    transport = ReconnectingTransport(
+        partial(
+            SshTransport.to,
+            entry.host or entry.name,
+            user=entry.user,
+            port=entry.port,
+            identity_file=entry.identity_file,
+        )
     )
     try:
         home = _home(transport, entry)
@@ -304,7 +309,7 @@ def _not_read(remote: PurePosixPath, status: SftpStatus) -> CommandFailed:
     return CommandFailed(f"cannot copy {remote}: {str(status).lower()}; let the user there read it")
 
 
-def _usable_cores(transport: SshTransport) -> tuple[int, ...]:
+def _usable_cores(transport: Transport) -> tuple[int, ...]:
     """The cores that a process may use there; none where the system does not tell."""
     try:
         done = transport.run(["cat", "/proc/self/status"], timeout=_ASKING)
@@ -314,7 +319,7 @@ def _usable_cores(transport: SshTransport) -> tuple[int, ...]:
     return parse_cpu_list(found[1].decode(errors="replace")) if found else ()
 
 
-def _home(transport: SshTransport, entry: BoardEntry) -> str:
+def _home(transport: Transport, entry: BoardEntry) -> str:
     done = transport.run(["sh", "-c", "cd && pwd -P"], timeout=_ASKING)
     home = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
     if done.code != 0 or not home.startswith("/"):

@@ -89,6 +89,7 @@ def conditions_of(device: Device, session: Session, dtype: str) -> dict[str, obj
         "threads": session.hello.get("threads"),
         "core": session.hello.get("core"),
         "dtype": dtype,
+        **({"settings": device.wanted.conditions} if device.wanted.changes else {}),
     }
 
 

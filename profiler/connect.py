@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..devices.base import Device
+from ..devices.clusters import choose_cores, discover_clusters
 from ..devices.conditions import describe
 from ..devices.fake import FakeTransport, Faults, SimulatedClock, SleepingClock
 from ..devices.inventory import BoardEntry, Inventory
 from ..devices.local import local_device
+from ..devices.settings import restore_leftovers, wanted_of
 from .simulated import NO_THROTTLING, SimulatedWorker, Throttling
+
+_LOG = logging.getLogger("boardfit")
 
 
 def connect(name: str | None = None, *, inventory: Path | None = None) -> Device:
@@ -24,7 +30,39 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
 
 
 def reach(entry: BoardEntry) -> Device:
-    """Reach a board that is written down so; close `device.transport` when done."""
+    """Reach a board that is written down so; close `device.transport` when done.
+
+    What a host that was killed left set on the board is put back. Raises what reaching it raises,
+    `InputError` where it has no such cores, and `SettingError`.
+    """
+    device = _reached(entry)
+    try:
+        return _as_written(device, entry)
+    except BaseException:
+        device.transport.close()
+        raise
+
+
+def _as_written(device: Device, entry: BoardEntry) -> Device:
+    """A board with the cores and the settings that it shall be measured with."""
+    wanted = wanted_of(entry)
+    core = device.core
+    if named := entry.cluster or entry.cores:
+        core = max(choose_cores(discover_clusters(device.transport), named))
+    if device.kind in {"ssh", "adb"} or wanted.changes:
+        restore_leftovers(device.transport, device.workspace)
+    found = device.description
+    if entry.soc is not None and found.soc is not None and entry.soc != found.soc:
+        _LOG.warning(
+            f"{entry.name}: its chip is {found.soc}, and {entry.soc} in boards.toml; is it the "
+            "board that is meant?"
+        )
+    # Under which governor is measured, whichever it has while nothing is.
+    found = replace(found, governor=wanted.governor or found.governor)
+    return replace(device, core=core, wanted=wanted, description=found)
+
+
+def _reached(entry: BoardEntry) -> Device:
     if entry.transport == "ssh":
         from ..devices.ssh import ssh_device  # paramiko takes 0.2 s to import
 
