@@ -15,7 +15,7 @@
     cluster = "big"              # or a cluster of them: "little", "middle" or "big"
     cores = [4, 5, 6, 7]         # or a list of those that it may be pinned to
     soc = "bcm2712"              # what the board's chip should be; another one is warned of
-    limits = { start_below = 60.0, max_seconds = 600 }  # degrees Celsius; seconds of one job
+    limits = { start_below = 60.0 }  # degrees Celsius, which are waited for before a job
     settings = { governor = "performance", jetson_clocks = true }  # while something is measured
     tags = ["arm", "lab"]        # `tag:lab` chooses the board
 
@@ -26,7 +26,6 @@ The file is `$BOARDFIT_BOARDS`, otherwise `boards.toml` in `$XDG_CONFIG_HOME/boa
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 import tomllib
@@ -75,7 +74,7 @@ _TYPES: Mapping[str, _Check] = {
     "limits": _TABLE,
     "settings": _TABLE,
 }
-_LIMITS: Mapping[str, _Check] = {"start_below": _NUMBER, "max_seconds": _NUMBER}
+_LIMITS: Mapping[str, _Check] = {"start_below": _NUMBER}
 _SETTINGS: Mapping[str, _Check] = {
     "governor": _TEXT,
     "fixed_performance": _TRUTH,
@@ -113,10 +112,9 @@ def _is_path(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a board must not exceed: degrees Celsius before a job begins, seconds of one job."""
+    """What a board must not exceed: degrees Celsius before a job begins."""
 
     start_below: float | None = None
-    max_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -228,13 +226,11 @@ class BoardEntry:
 
     def _check_limits(self) -> None:
         """The limits, and what is set while something is measured."""
-        start, longest = self.limits.start_below, self.limits.max_seconds
+        start = self.limits.start_below
         if start is not None and not 0 < start < 200:
             raise self._wrong(
                 "limits.start_below", f"{start:g} degrees Celsius is no such limit; 60.0 is usual"
             )
-        if longest is not None and not (math.isfinite(longest) and longest > 0):
-            raise self._wrong("limits.max_seconds", "give a number of seconds above 0")
         governor, mode = self.settings.governor, self.settings.nvpmodel
         if governor is not None and not _is_name(governor):
             raise self._wrong("settings.governor", f"{governor!r:.80} is no governor's name")

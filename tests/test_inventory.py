@@ -43,7 +43,7 @@ port = 2222
 identity_file = "~/.ssh/lab"
 soc = "bcm2712"
 cores = [2, 3]
-limits = { start_below = 60, max_seconds = 600.5 }
+limits = { start_below = 60 }
 
 [boards.pixel]
 transport = "adb"
@@ -111,7 +111,7 @@ def test_every_field_of_boards_behind_a_link_is_read(tmp_path: Path) -> None:
             identity_file=Path("~/.ssh/lab"),
             soc="bcm2712",
             cores=(2, 3),
-            limits=Limits(start_below=60, max_seconds=600.5),
+            limits=Limits(start_below=60),
         ),
         BoardEntry(
             "pixel",
@@ -173,8 +173,7 @@ ADB = '[boards.pi]\ntransport = "adb"\n'
         (BOARD + "limits = {below = 3}", "limits.below: not a field; did you mean 'start_below'"),
         (BOARD + 'limits = {start_below = "x"}', "limits.start_below: 'x' is not a number"),
         (BOARD + "limits = {start_below = nan}", "limits.start_below: nan degrees Celsius is no"),
-        (BOARD + "limits = {max_seconds = inf}", "limits.max_seconds: give a number of seconds"),
-        (BOARD + "limits = {max_seconds = true}", "limits.max_seconds: True is not a number"),
+        (BOARD + "limits = {start_below = true}", "limits.start_below: True is not a number"),
         (BOARD + "settings = {nvpmodel = -1}", "settings.nvpmodel: -1 is no mode"),
         (BOARD + 'settings = {governor = "a b"}', "settings.governor: 'a b' is no governor's"),
         (BOARD + "settings = {jetson_clocks = 1}", "settings.jetson_clocks: 1 is not true or fal"),

@@ -60,7 +60,7 @@ port = 2222
 identity_file = "~/.ssh/lab"
 soc = "bcm2712"
 cores = [2, 3]
-limits = { start_below = 60.5, max_seconds = 600 }
+limits = { start_below = 60.5 }
 settings = { governor = "performance", jetson_clocks = false }
 """
     )
