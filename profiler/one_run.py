@@ -39,6 +39,7 @@ from .store import Store
 COMMIT_SECONDS = 1.0
 REFERENCE_KEY = "the reference model"
 REFERENCE_REPEATS = 10
+MOST_WARMUP_GROUPS = 1000  # of visits that are asked for at a time
 KEPT_BYTES = 16_384  # of a model as it is sent; a larger one is written anew in each run
 
 
@@ -129,7 +130,7 @@ class OneRun:
         self.session: int | None = None
         self._check: Callable[[], None] = lambda: None
         self.inside = 0.0  # seconds in inferences, warm-up included
-        self._last_wall = 0.0  # seconds that the last round took on the board
+        self._wall = 0.0  # seconds that rounds took on the board
         self.visits = 0  # that this session has seen
         self.loaded_bytes = 0  # by estimate, of the batch that was loaded last
         self.resident = 0.0  # bytes, the most that the worker has had
@@ -241,12 +242,19 @@ class OneRun:
         values: list[float] = []
         visits = [(REFERENCE_KEY, REFERENCE_REPEATS)] * min(10, schedule.warmup_visits)
         while seconds < schedule.warmup_seconds or len(values) < schedule.warmup_visits:
-            inside = 0.0
-            for visit in self._measured(session, [(PROBE_ROUND, visits)]):
+            groups = 1
+            if values:  # as many as are missing, so that a board far away waits for us only twice
+                missing = max(
+                    (schedule.warmup_seconds - seconds) / seconds,
+                    (schedule.warmup_visits - len(values)) / len(values),
+                )
+                groups = min(math.ceil(missing * len(values) / len(visits)), MOST_WARMUP_GROUPS)
+            inside, before = 0.0, self._wall
+            for visit in self._measured(session, [(PROBE_ROUND, visits)] * groups):
                 values.append(min(visit.seconds))
                 inside += sum(visit.warmup) + sum(visit.seconds) * visit.repeats
             # Where a visit is a process, the board is at work between inferences, too.
-            seconds += max(inside, self._last_wall)
+            seconds += max(inside, self._wall - before)
         evidence: list[dict[str, Any]] = [
             {
                 "warmup_seconds": seconds,
@@ -382,7 +390,7 @@ class OneRun:
                 continue
             number = next(ended)
             self.inside += answer.inside
-            self._last_wall = answer.wall
+            self._wall += answer.wall
             if evidence is not None:
                 # The state beside each round, so that of each sample can be told.
                 self._look_at_memory(answer.conditions)

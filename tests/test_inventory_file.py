@@ -39,7 +39,7 @@ PI = BoardEntry(
     soc="bcm2712",
     cores=(2, 3),
     tags=("lab", "arm"),
-    limits=Limits(60.5, 600),
+    limits=Limits(60.5),
     settings=Settings(governor="performance", jetson_clocks=False),
 )
 
