@@ -19,7 +19,14 @@ from adb_shell.transport.tcp_transport import TcpTransport
 
 from .adb_protocol import Connection, Key
 from .adb_transport import AdbTransport
-from .errors import DeviceBusy, DeviceError, DeviceLost, DeviceNotFound, DeviceUnauthorised
+from .errors import (
+    DeviceBusy,
+    DeviceError,
+    DeviceLost,
+    DeviceNotFound,
+    DeviceUnauthorised,
+    DeviceUnreachable,
+)
 
 PORT = 5555
 _IDLE = 0.25  # seconds after which a USB read looks whether it should go on
@@ -76,7 +83,7 @@ class PatientTcpTransport(TcpTransport):  # type: ignore[misc]
 
 
 class TcpWire:
-    """Frames over TCP (see `adb_protocol.Wire`). Raises `DeviceLost`, `DeviceNotFound`."""
+    """Frames over TCP (see `adb_protocol.Wire`). Raises `DeviceUnreachable`, `DeviceNotFound`."""
 
     def __init__(self, host: str, port: int, *, timeout: float) -> None:
         self.way = f"{host}:{port} directly"
@@ -88,7 +95,7 @@ class TcpWire:
                 f"there is no host {host!r} ({error.strerror}); check the board's serial"
             ) from error
         except OSError as error:
-            raise DeviceLost(
+            raise DeviceUnreachable(
                 f"{host}:{port} does not answer ({error.strerror or 'it took too long'}); check "
                 "the address, that the board is on and in the same network, and that its adbd "
                 "listens (plug it in and run `adb tcpip 5555`)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -62,8 +63,9 @@ class AdbTransport:
         it writes more than `LINE_LIMIT`, `CommandFailed` where there is no such program.
         """
         self._check()
+        begin = time.monotonic()
         process = ShellProcess(self._link, argv, timeout=timeout, stdin=False)
-        return run_to_end(process, argv, timeout=timeout)
+        return run_to_end(process, argv, timeout=timeout, since=begin)
 
     def open(self, argv: Sequence[str]) -> LineChannel:
         """Start a process with which lines are exchanged. Raises `CommandFailed`."""

@@ -50,13 +50,15 @@ class PumpedProcess(Protocol):
         """
 
 
-def run_to_end(process: PumpedProcess, argv: Sequence[str], *, timeout: float) -> Completed:
+def run_to_end(
+    process: PumpedProcess, argv: Sequence[str], *, timeout: float, since: float | None = None
+) -> Completed:
     """What a process left that reads nothing; it is ended in any case.
 
-    Raises `DeviceTimeout` after `timeout` seconds, and `DeviceError` where it writes more than
-    `LINE_LIMIT`.
+    Raises `DeviceTimeout` `timeout` seconds after `since` (of `time.monotonic`; without it after
+    now), and `DeviceError` where it writes more than `LINE_LIMIT`.
     """
-    deadline = time.monotonic() + timeout
+    deadline = (time.monotonic() if since is None else since) + timeout
     try:
         while not process.at_end:
             wait = deadline - time.monotonic()

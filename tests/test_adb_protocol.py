@@ -36,6 +36,7 @@ from boardfit.devices.errors import (
     DeviceNotFound,
     DeviceTimeout,
     DeviceUnauthorised,
+    DeviceUnreachable,
 )
 
 from .adb_device import AdbDevice, serving
@@ -344,7 +345,7 @@ def test_a_link_that_breaks_wakes_whoever_waits() -> None:
 def test_addresses_that_do_not_answer_are_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(DeviceLost, match=rf"127\.0\.0\.1:{port} does not answer.*adb tcpip"):
+    with pytest.raises(DeviceUnreachable, match=rf"127\.0\.0\.1:{port} does not answer.*adb tcpip"):
         TcpWire("127.0.0.1", port, timeout=5)
     with pytest.raises(DeviceNotFound, match=r"no host 'no-such-host\.invalid'"):
         TcpWire("no-such-host.invalid", port, timeout=5)
