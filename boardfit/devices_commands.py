@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from boardfit.options import InventoryOption, JsonOption
+
+if TYPE_CHECKING:
+    from boardfit.devices.ssh_config import Surroundings
 
 devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
 
@@ -35,7 +37,7 @@ def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) ->
     from boardfit.devices.inventory import Inventory
     from boardfit.devices_summary import sighting_content, sighting_rows, sighting_words
 
-    found, remarks = discover(Inventory.load(boards).all_entries, _look, ssh_config=_ssh_config())
+    found, remarks = discover(Inventory.load(boards).all_entries, _look, around=_around())
     show(sighting_content(found) if as_json else sighting_rows(found), as_json=as_json)
     if not as_json:
         say([*sighting_words(found), *remarks])
@@ -196,13 +198,21 @@ def devices_setup(
 
 
 def _look(entry: Any) -> None:
+    from boardfit.devices.errors import BoardInUse
+    from boardfit.devices.lease import in_use
     from boardfit.profiler.connect import reach
 
-    reach(entry).transport.close()
+    with reach(entry) as board:
+        if board.kind in {"ssh", "adb"} and (who := in_use(board.transport)):
+            raise BoardInUse(who)
 
 
-def _ssh_config() -> Path | None:
+def _around() -> Surroundings | None:
+    """The user's ssh configuration; `None` where the user has no home folder."""
+    from boardfit.devices.errors import InputError
+    from boardfit.devices.ssh_connect import user_surroundings
+
     try:
-        return Path.home() / ".ssh" / "config"
-    except RuntimeError:
+        return user_surroundings()
+    except InputError:
         return None

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from .adb_devices import AdbDevice, Readiness, adb_devices, server_address
 from .errors import (
@@ -24,9 +23,10 @@ from .errors import (
     DeviceUnauthorised,
     DeviceUnreachable,
     DeviceUnverified,
+    InputError,
 )
 from .inventory import BoardEntry
-from .ssh_hosts import SshHost, ssh_hosts
+from .ssh_config import Surroundings, find_route, host_names
 
 PATIENCE = 3.0  # seconds for all looks together
 
@@ -54,25 +54,33 @@ def discover(
     entries: Sequence[BoardEntry],
     look: Look,
     *,
-    ssh_config: Path | None,
+    around: Surroundings | None,
     server: tuple[str, int] | None = None,
     patience: float = PATIENCE,
 ) -> tuple[list[Sighting], list[str]]:
     """The boards of an inventory and what else is attached, each with its state; and remarks.
 
-    `look` reaches a board of the inventory and lets it go, raising what that raises. `ssh_config`
-    is the user's file (`None`: none is read), `server` the adb server's address (`None`: the usual
-    one).
+    `look` reaches a board of the inventory and lets it go, raising what that raises. `around`
+    is the user's ssh configuration (`None`: none is read), `server` the adb server's address
+    (`None`: the usual one).
     """
     remarks: list[str] = []
     address = server or server_address()
-    hosts = [] if ssh_config is None else ssh_hosts(ssh_config)
     known = {entry.host for entry in entries if entry.transport == "ssh"}
-    strangers = [host for host in hosts if host.alias not in known]
+    strangers: dict[str, Callable[[], object]] = {}
+    if around is not None:
+        try:
+            strangers = {
+                name: partial(greet, name, around, timeout=patience)
+                for name in host_names(around)
+                if name not in known and not name.startswith("-")
+            }
+        except InputError as error:
+            remarks.append(str(error))
     jobs: dict[str, Callable[[], object]] = {
         "adb": partial(adb_devices, address, timeout=patience),
         **{f"entry {entry.name}": partial(look, entry) for entry in entries},
-        **{f"host {host.alias}": partial(greet, host, timeout=patience) for host in strangers},
+        **{f"host {name}": job for name, job in strangers.items()},
     }
     results = _together(jobs, patience)
     answer = results["adb"]
@@ -87,16 +95,18 @@ def discover(
     for phone in phones:
         if phone.serial not in named:
             found.append(_of_phone(phone))
-    found += [_of_host(host, results[f"host {host.alias}"]) for host in strangers]
+    found += [_of_host(name, results[f"host {name}"]) for name in strangers]
     return found, remarks
 
 
-def greet(host: SshHost, *, timeout: float) -> None:
-    """See whether an SSH server answers at a host's address; nobody logs in.
+def greet(name: str, around: Surroundings, *, timeout: float) -> None:
+    """See whether an SSH server answers where a configuration has this host; nobody logs in.
 
-    Raises `DeviceUnreachable` where none does.
+    Raises `DeviceUnreachable` where none does, and `InputError` where the configuration cannot be
+    understood.
     """
-    if host.behind:
+    *jumps, host = find_route(name, around)
+    if jumps or host.proxy_command is not None:
         raise DeviceError("it is behind a jump host or a command, so that only a login tells")
     where = f"{host.host} port {host.port}"
     try:
@@ -171,8 +181,8 @@ def _of_phone(phone: AdbDevice) -> Sighting:
     return Sighting("", "adb", phone.serial, phone.readiness, f"{model}{words}")
 
 
-def _of_host(host: SshHost, outcome: object) -> Sighting:
+def _of_host(name: str, outcome: object) -> Sighting:
     state, words = state_of(outcome)
     if state == "ready":  # a server that answers has not let us in
-        state, words = "unknown", f"answers; `boardfit devices add NAME --host {host.alias}`"
-    return Sighting("", "ssh", host.alias, state, words)
+        state, words = "unknown", f"answers; `boardfit devices add NAME --host {name}`"
+    return Sighting("", "ssh", name, state, words)

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +31,10 @@ from boardfit.devices.errors import (
     DeviceTimeout,
     DeviceUnauthorised,
     DeviceUnreachable,
+    InputError,
 )
 from boardfit.devices.inventory import BoardEntry
-from boardfit.devices.ssh_hosts import SshHost, ssh_hosts
+from boardfit.devices.ssh_config import Surroundings
 
 from .conftest import missing
 
@@ -180,51 +180,34 @@ def test_the_port_of_the_server_is_the_users(monkeypatch: pytest.MonkeyPatch) ->
 # ssh
 
 
-def test_hosts_are_named_with_what_is_included(tmp_path: Path) -> None:
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more/a.conf").write_text(
-        'Host "in more"\n  HostName 10.0.0.9\nInclude more/a.conf\n'
-    )
-    (tmp_path / "config").write_text(
-        "# hosts\nInclude more/*.conf\nHost pi pi-other !no *.lab\n  HostName = 10.0.0.7\n"
-        "  Port 2222\n"
-        "host -oProxyCommand=x\nHost deep\n\tProxyJump pi\nMatch user me\n  HostName never\n"
-        "Host *\n  Port 22\n  HostName %h.local\n"
-    )
-    assert ssh_hosts(tmp_path / "config") == [
-        SshHost("in more", "10.0.0.9", 22, False),
-        SshHost("pi", "10.0.0.7", 2222, False),
-        SshHost("pi-other", "10.0.0.7", 2222, False),
-        SshHost("deep", "deep.local", 22, True),
-    ]
-    assert ssh_hosts(tmp_path / "absent") == []
+def around(folder: Path, config: str) -> Surroundings:
+    """The ssh configuration of somebody whose home is the folder."""
+    (folder / ".ssh").mkdir()
+    (folder / ".ssh/config").write_text(config)
+    return Surroundings(folder, "me", "here", (folder / ".ssh/config",))
 
 
-@given(st.text(), st.binary())
-def test_any_configuration_names_some_hosts(text: str, data: bytes) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config"
-        path.write_bytes(
-            data + f"\nHost {text}\nPort {text}\nInclude {text!r}\n".encode(errors="replace")
-        )
-        for host in ssh_hosts(path):
-            assert 1 <= host.port <= 65535
-
-
-def test_a_host_is_greeted_and_nobody_logs_in(closed: tuple[str, int]) -> None:
-    with serving(saying(b"SSH-2.0-OpenSSH_9.2\r\n")) as (host, port):
-        greet(SshHost("pi", host, port, False), timeout=5)
+def test_a_host_is_greeted_and_nobody_logs_in(tmp_path: Path, closed: tuple[str, int]) -> None:
     with (
-        serving(saying(b"220 ftp\r\n")) as (host, port),
-        pytest.raises(DeviceUnreachable, match="is no SSH server"),
+        serving(saying(b"SSH-2.0-OpenSSH_9.2\r\n")) as (_, good),
+        serving(saying(b"220 ftp\r\n")) as (_, other),
     ):
-        greet(SshHost("pi", host, port, False), timeout=5)
-    with pytest.raises(DeviceUnreachable, match="nothing answers"):
-        greet(SshHost("pi", *closed, False), timeout=5)
-    with pytest.raises(DeviceUnreachable, match="nothing answers"):
-        greet(SshHost("pi", "x" * 300 + ".invalid", 22, False), timeout=5)
+        hosts = around(
+            tmp_path,
+            f"Host pi\n  Port {good}\nHost ftp\n  Port {other}\nHost gone\n  Port {closed[1]}\n"
+            "Host deep\n  ProxyJump pi\nHost wrong\n  Port x\nHost nowhere\n  HostName "
+            f"{'x' * 300}.invalid\nHost *\n  HostName 127.0.0.1\n",
+        )
+        greet("pi", hosts, timeout=5)
+        with pytest.raises(DeviceUnreachable, match="is no SSH server"):
+            greet("ftp", hosts, timeout=5)
+    for name in ("gone", "nowhere"):
+        with pytest.raises(DeviceUnreachable, match="nothing answers"):
+            greet(name, hosts, timeout=5)
     with pytest.raises(DeviceError, match="behind a jump host"):
-        greet(SshHost("pi", *closed, True), timeout=5)
+        greet("deep", hosts, timeout=5)
+    with pytest.raises(InputError, match=r"[Pp]ort"):
+        greet("wrong", hosts, timeout=5)
 
 
 # All together
@@ -233,7 +216,7 @@ def test_a_host_is_greeted_and_nobody_logs_in(closed: tuple[str, int]) -> None:
 def found(
     entries: list[BoardEntry],
     server: tuple[str, int],
-    config: Path | None = None,
+    hosts: Surroundings | None = None,
     patience: float = 10,
 ) -> tuple[list[Sighting], list[str]]:
     def look(entry: BoardEntry) -> None:
@@ -242,7 +225,7 @@ def found(
         if entry.name in OUTCOMES:
             raise OUTCOMES[entry.name]
 
-    return discover(entries, look, ssh_config=config, server=server, patience=patience)
+    return discover(entries, look, around=hosts, server=server, patience=patience)
 
 
 OUTCOMES = {
@@ -317,11 +300,12 @@ def test_hosts_of_ssh_that_are_no_boards_are_listed(
     tmp_path: Path, closed: tuple[str, int]
 ) -> None:
     with serving(saying(b"SSH-2.0-x\r\n")) as (host, port):
-        (tmp_path / "config").write_text(
+        hosts = around(
+            tmp_path,
             f"Host up mine\n HostName {host}\n Port {port}\nHost down\n HostName {host}\n"
-            f" Port {closed[1]}\nHost behind\n ProxyJump up\n"
+            f" Port {closed[1]}\nHost behind\n ProxyJump up\n",
         )
-        sightings, _ = found([BoardEntry("b", "ssh", host="mine")], closed, tmp_path / "config")
+        sightings, _ = found([BoardEntry("b", "ssh", host="mine")], closed, hosts)
     assert [(s.name, s.where, s.state) for s in sightings] == [
         ("b", "mine", "ready"),
         ("", "up", "unknown"),
