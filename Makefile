@@ -87,9 +87,9 @@ bench-measure: $(VENV)/.dev
 bench-boards: $(VENV)/.dev
 	$(BIN)/python benchmarks/bench_boards.py $(PART)
 
-## make bench-search   whether found networks keep their target (five searches)
+## make bench-search   whether the search is as good as it says (PART=targets: one part alone)
 bench-search: $(VENV)/.dev
-	$(BIN)/python benchmarks/bench_search.py
+	$(BIN)/python benchmarks/bench_search.py $(PART)
 
 ## make bench-start    how long `boardfit --help` takes
 bench-start: $(VENV)/.dev

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def run_parts(parts: Sequence[str]) -> int:
-    """Run the parts that the command line names, or all; 1 where one missed a bar, 2 where there
-    is no such part."""
+def run_parts(parts: Sequence[str], prefix: str = "measure") -> int:
+    """Run the parts that the command line names, or all, each in `PREFIX_PART.py`; 1 where one
+    missed a bar, 2 where there is no such part."""
     chosen = sys.argv[1:] or list(parts)
     if unknown := set(chosen) - set(parts):
         print(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
@@ -16,7 +16,7 @@ def run_parts(parts: Sequence[str]) -> int:
     failed = []
     for part in chosen:
         print(f"== {part}", flush=True)
-        script = Path(__file__).with_name(f"measure_{part}.py")
+        script = Path(__file__).with_name(f"{prefix}_{part}.py")
         if subprocess.run([sys.executable, str(script)], check=False).returncode:
             failed.append(part)
     if failed:
