@@ -17,7 +17,8 @@ from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.search.data import open_dataset
 from boardfit.search.mobilenetv3 import open_space
-from boardfit.search.pipeline import SearchSettings, recipes, search
+from boardfit.search.pipeline import search
+from boardfit.search.settings import SearchSettings, recipes
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-32"

@@ -339,13 +339,14 @@ def find_network(
 
     `latency` is a time ("3ms") or a share of the full network's ("50%"), `data` a data set
     ("shapes", "digits", "cifar10:PATH", "folder:PATH"), `out` the run folder; `settings` are
-    further fields of `boardfit.search.pipeline.SearchSettings`.
+    further fields of `boardfit.search.settings.SearchSettings`.
     """
     require("torch", "search")
     from boardfit.devices.errors import InputError
     from boardfit.profiler.merge_tables import spaces_of
     from boardfit.search import pipeline
     from boardfit.search.data import open_dataset
+    from boardfit.search.settings import SearchSettings
 
     spaces = spaces_of(table.provenance)
     if len(spaces) != 1:
@@ -354,7 +355,7 @@ def find_network(
             "table that `boardfit profile --space NAME` built"
         )
     space = open_space(*spaces[0])
-    wanted = pipeline.SearchSettings(target=latency, **settings)
+    wanted = SearchSettings(target=latency, **settings)
     dataset = open_dataset(
         data, input_shape=space.input_shape, classes=space.classes, seed=wanted.seed
     )

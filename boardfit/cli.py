@@ -172,8 +172,8 @@ def search(
 
     api.require("torch", "search")
     from boardfit.search.data import open_dataset
-    from boardfit.search.pipeline import SearchSettings, recipes
     from boardfit.search.pipeline import search as run
+    from boardfit.search.settings import SearchSettings, recipes
 
     supernet, final = recipes(supernet_steps, final_steps)
     settings = SearchSettings(

@@ -11,7 +11,7 @@ from boardfit.console import progress, say, show
 from boardfit.devices.conditions import controls
 from boardfit.profiler.connect import connect
 from boardfit.profiler.open_session import open_session
-from boardfit.search.pipeline import recipes
+from boardfit.search.settings import recipes
 from boardfit.summary import search_rows, search_words, table_words
 
 SPACE = "mobilenetv3-32"

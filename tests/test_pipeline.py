@@ -26,11 +26,13 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.table import LookupTable
+from boardfit.search.baseline import uniform_baseline
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.metrics import latency, measured
 from boardfit.search.mobilenetv3 import open_space
-from boardfit.search.pipeline import SearchSettings, parse_target, search, uniform_baseline
+from boardfit.search.pipeline import search
 from boardfit.search.result import SearchResult, read_result
+from boardfit.search.settings import SearchSettings, parse_target
 from boardfit.search.training import Recipe, read_checkpoint
 
 OPTIONS = {"width_factor": 0.25}
@@ -210,7 +212,8 @@ from boardfit.profiler.table import LookupTable
 from boardfit.search import training
 from boardfit.search.data import open_dataset
 from boardfit.search.mobilenetv3 import open_space
-from boardfit.search.pipeline import SearchSettings, search
+from boardfit.search.pipeline import search
+from boardfit.search.settings import SearchSettings
 from boardfit.search.training import Recipe
 training.CHECKPOINT_SECONDS = 0.05
 space = open_space("mobilenetv3-32", width_factor=0.25)

@@ -1,0 +1,74 @@
+"""What is searched for, in the user's words: target, rules, recipes, and how much work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from ..devices.errors import InputError
+from .training import Recipe
+
+TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
+BatchStatistics = Literal["holdout", "re-estimated"]
+OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
+
+SUPERNET_RECIPE = Recipe(learning_rate=0.015)
+FINAL_RECIPE = Recipe()
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What is searched for, and how much work goes into it.
+
+    `target` is a latency (`"3ms"`, `"450us"`, `"0.003s"`) or a share of the full network's
+    (`"50%"`). `evaluations` bounds the networks that are scored on `holdout_images`.
+    """
+
+    target: str = "50%"
+    seed: int = 0
+    training: TrainingRule = "ordered-dropout"
+    optimizer: OptimizerName = "coordinate-descent"
+    evaluations: int = 120
+    holdout_images: int = 1000
+    batch_statistics: BatchStatistics = "holdout"
+    supernet: Recipe = SUPERNET_RECIPE
+    final: Recipe = FINAL_RECIPE
+
+    def __post_init__(self) -> None:
+        parse_target(self.target)
+        if self.training not in get_args(TrainingRule):
+            raise InputError(f"no training is called {self.training!r}; known: "
+                             f"{', '.join(get_args(TrainingRule))}")  # fmt: skip
+        if self.optimizer not in get_args(OptimizerName):
+            raise InputError(f"no optimizer is called {self.optimizer!r}; known: "
+                             f"{', '.join(get_args(OptimizerName))}")  # fmt: skip
+        if self.batch_statistics not in get_args(BatchStatistics):
+            raise InputError(f"no batch statistics are called {self.batch_statistics!r}; known: "
+                             f"{', '.join(get_args(BatchStatistics))}")  # fmt: skip
+        if self.evaluations < 2 or self.holdout_images < 2 or self.seed < 0:
+            raise InputError("evaluations and holdout images are at least 2, the seed at least 0")
+
+
+def recipes(
+    supernet_steps: int | None = None, final_steps: int | None = None
+) -> tuple[Recipe, Recipe]:
+    """The recipes for the super-network and for the finalists, with other numbers of steps."""
+    return (
+        replace(SUPERNET_RECIPE, steps=supernet_steps or SUPERNET_RECIPE.steps),
+        replace(FINAL_RECIPE, steps=final_steps or FINAL_RECIPE.steps),
+    )
+
+
+def parse_target(text: str) -> tuple[float, bool]:
+    """A latency in seconds, or a share of the full network's: value, and whether it is a share.
+
+    Raises `InputError` where the text is neither.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|ms|us|%)\s*", text)
+    scale = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "%": 1e-2}
+    if match is None or float(match[1]) <= 0:
+        raise InputError(
+            f"{text!r} is not a latency: write for example 3ms, 450us, or 50% of the full network's"
+        )
+    return float(match[1]) * scale[match[2]], match[2] == "%"
