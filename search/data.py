@@ -1,4 +1,4 @@
-"""Labelled images for a search: opened from a short text, split in three, handed out in batches.
+"""Images with their targets: opened from a short text, split in three, handed out in batches.
 
     shapes, shapes:20000    drawn on the spot (`shapes.py`); the number of training images
     digits                  scikit-learn's handwritten digits, enlarged to the space's input size
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..devices.errors import DataError
 from . import image_files, shapes
+from .task import Classification, Task
 
 MEMORY_LIMIT = 4 * 1024**3  # bytes of decoded pixels
 SHAPES_IMAGES = 20_000
@@ -33,19 +34,25 @@ SHAPES_IMAGES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images with their labels: `images` uint8 [N, 3, H, W] (or float32, already normalised),
-    `labels` int64 [N], from 0. Raises ValueError where they do not fit each other."""
+    """Images with their targets: `images` uint8 [N, 3, H, W] (or float32, already normalised),
+    `targets` what the task takes: classes int64 [N], or a map [N, K, H, W] with as many pixels as
+    the image. Raises ValueError where they do not fit each other."""
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3:
             raise ValueError(f"images are [N, 3, H, W], not {list(self.images.shape)}")
         if self.images.dtype not in {torch.uint8, torch.float32}:
             raise ValueError(f"images are uint8 or float32, not {self.images.dtype}")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"{len(self.images)} images need as many int64 labels")
+        if self.targets.shape[:1] != self.images.shape[:1]:
+            raise ValueError(f"{len(self.images)} images need as many targets")
+        if self.targets.dim() != 1 and self.targets.shape[2:] != self.images.shape[2:]:
+            raise ValueError(
+                f"a map of targets has the image's size, {list(self.images.shape[2:])}, not "
+                f"{list(self.targets.shape[2:])}"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -68,11 +75,11 @@ class Augmentation:
 class Dataset:
     """Three splits that share no image; `augmentation` is what suits the training images.
 
-    Raises `DataError` where a split is empty or a label is not below `classes`.
+    Raises `DataError` where a split is empty or has targets that are not the task's.
     """
 
     name: str
-    classes: int
+    task: Task
     train: Images
     holdout: Images
     test: Images
@@ -83,12 +90,10 @@ class Dataset:
         for split, images in splits.items():
             if len(images) == 0:
                 raise DataError(f"{self.name}: no {split} images are left; give it more")
-            low, high = int(images.labels.min()), int(images.labels.max())
-            if low < 0 or high >= self.classes:
-                raise DataError(
-                    f"{self.name}: {split} labels run from {low} to {high}; with {self.classes} "
-                    f"classes they have to be 0 to {self.classes - 1}"
-                )
+            try:
+                self.task.check(images.targets)
+            except DataError as error:
+                raise DataError(f"{self.name}: {split} {error}") from error
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -109,7 +114,8 @@ def batches(
     *,
     skip: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: normalised images [B, 3, H, W] (channels-last) and labels [B].
+    """One epoch in random order: normalised images [B, 3, H, W] (channels-last) and targets [B]
+    (or maps [B, K, H, W], shifted and mirrored like their images).
 
     Everything random is drawn from `generator` by the call itself, before the first batch; so an
     interrupted epoch is continued by setting the state that the generator had at its beginning
@@ -135,8 +141,13 @@ def batches(
             columns = (torch.arange(width) + right[use, None]).clamp_(0, width - 1)
             columns = torch.where(mirrored[use, None], width - 1 - columns, columns)
             # Indices on both sides of a slice: the channels come last, the layout we want.
-            pixels = images.images[use[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-            yield normalise(pixels.permute(0, 3, 1, 2)), images.labels[use]
+            place = (use[:, None, None], slice(None), rows[:, :, None], columns[:, None, :])
+            pixels = images.images[place].permute(0, 3, 1, 2)
+            if images.targets.dim() == 1:
+                targets = images.targets[use]
+            else:
+                targets = images.targets[place].permute(0, 3, 1, 2)
+            yield normalise(pixels), targets
 
     return epoch()
 
@@ -207,7 +218,9 @@ def _shapes(wish: _Wish) -> Dataset:
 
     train, holdout, test = split(0, count), split(1, others), split(2, others)
     augmentation = Augmentation(flip=True)  # their places are random already
-    return Dataset("shapes", len(shapes.CLASSES), train, holdout, test, augmentation)
+    return Dataset(
+        "shapes", Classification(len(shapes.CLASSES)), train, holdout, test, augmentation
+    )
 
 
 def _digits(wish: _Wish) -> Dataset:
@@ -220,7 +233,8 @@ def _digits(wish: _Wish) -> Dataset:
     test, holdout, train = (
         _images(images[part], target[part]) for part in np.split(order, [300, 600])
     )
-    return Dataset("digits", 10, train, holdout, test, Augmentation(shift=wish.height // 16))
+    augmentation = Augmentation(shift=wish.height // 16)
+    return Dataset("digits", Classification(10), train, holdout, test, augmentation)
 
 
 def _cifar10(wish: _Wish) -> Dataset:
@@ -234,7 +248,8 @@ def _cifar10(wish: _Wish) -> Dataset:
     pixels, labels = image_files.read_cifar10(folder, image_files.CIFAR10_TRAIN)
     train, holdout = (_images(pixels[use], labels[use]) for use in _split(len(labels), wish.seed))
     test = _images(*image_files.read_cifar10(folder, image_files.CIFAR10_TEST))
-    return Dataset("cifar10", 10, train, holdout, test, Augmentation(shift=4, flip=True))
+    augmentation = Augmentation(shift=4, flip=True)
+    return Dataset("cifar10", Classification(10), train, holdout, test, augmentation)
 
 
 def _folder(wish: _Wish) -> Dataset:
@@ -254,7 +269,7 @@ def _folder(wish: _Wish) -> Dataset:
     )
     test = decoded(test_paths, test_labels)
     augmentation = Augmentation(shift=wish.height // 16, flip=True)
-    return Dataset(path.name, len(classes), train, holdout, test, augmentation)
+    return Dataset(path.name, Classification(len(classes)), train, holdout, test, augmentation)
 
 
 SOURCES: dict[str, Callable[[_Wish], Dataset]] = {

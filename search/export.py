@@ -19,7 +19,7 @@ from ..profiler.open_session import Session, open_session, tells_outputs
 from ..profiler.run_litert import Model
 from .data import Images, normalise
 from .network_module import NetworkModule, to_network
-from .training import predict
+from .scoring import predict
 
 TOLERANCE = 1e-3  # of the largest output; float32 sums in another order differ by 1e-6 or so
 
@@ -72,7 +72,7 @@ def export(
             f"{path} does not compute what PyTorch does: outputs differ by {difference:.1e} of "
             f"the largest (allowed: {TOLERANCE:.0e}); please report this with the file"
         )
-    accuracy = float((outputs.argmax(1) == test.labels.numpy()).mean())
+    accuracy = float((outputs.argmax(1) == test.targets.numpy()).mean())
     return Exported(path, len(data), accuracy, difference)
 
 

@@ -17,9 +17,10 @@ from .data import Dataset, Images
 from .export import Exported, export
 from .network_module import NetworkModule, to_network
 from .result import Finalist
+from .scoring import predict
 from .settings import SearchSettings
 from .space import Architecture, SearchSpace
-from .training import predict, train_network
+from .training import train_network
 
 
 def train_finalist(
@@ -87,7 +88,7 @@ def prove_finalists(
 def _right(module: NetworkModule, test: Images) -> str:
     module.eval()
     answers = predict(module, test).argmax(1)
-    return "".join("1" if right else "0" for right in (answers == test.labels).tolist())
+    return "".join("1" if right else "0" for right in (answers == test.targets).tolist())
 
 
 def _finalist(

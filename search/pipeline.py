@@ -145,9 +145,9 @@ def _descend(
 ) -> tuple[list[Trial], Architecture]:
     """The trials in order, and the best architecture within the target."""
     count = min(settings.holdout_images, len(dataset.holdout))
-    holdout = Images(dataset.holdout.images[:count], dataset.holdout.labels[:count])
+    holdout = Images(dataset.holdout.images[:count], dataset.holdout.targets[:count])
     training = dataset.train if settings.batch_statistics == "re-estimated" else None
-    score = holdout_score(supernet, holdout, training)
+    score = holdout_score(supernet, holdout, dataset.task, training)
     trials: list[Trial] = []
     with History(folder, {"settings": json.dumps(identity, sort_keys=True)}) as history:
         evaluator = Evaluator(space, score, metric, history)

@@ -30,9 +30,9 @@ def run_identity(
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """A digest of all images and labels: two data sets of one name are told apart."""
+    """A digest of all images and targets: two data sets of one name are told apart."""
     digest = hashlib.sha256()
     for part in (dataset.train, dataset.holdout, dataset.test):
-        digest.update(part.labels.numpy().tobytes())
+        digest.update(part.targets.numpy().tobytes())
         digest.update(part.images.numpy().tobytes())
     return digest.hexdigest()[:16]

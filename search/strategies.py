@@ -14,10 +14,11 @@ from .evaluation import Evaluate, Trial
 from .evolution import EvolutionSettings, evolution
 from .metrics import Metric
 from .random_search import RandomSettings, random_search
+from .scoring import evaluate, evaluate_on_batch_statistics
 from .settings import OptimizerName, TrainingRule
 from .space import Architecture, SearchSpace
 from .supernet import SuperNetwork, reestimate
-from .training import evaluate, evaluate_on_batch_statistics
+from .task import Task
 from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
 
 REESTIMATION_BATCHES = 4
@@ -56,7 +57,7 @@ def optimize(
 
 
 def holdout_score(
-    supernet: SuperNetwork, holdout: Images, training: Images | None = None
+    supernet: SuperNetwork, holdout: Images, task: Task, training: Images | None = None
 ) -> Callable[[Architecture], tuple[float, float]]:
     """Accuracy and loss of a sub-network cut out of the super-network, on the search holdout.
 
@@ -72,9 +73,9 @@ def holdout_score(
         module = supernet.slice(architecture)
         if batches:
             reestimate(module, batches)
-            result = evaluate(module, holdout)
+            result = evaluate(module, holdout, task)
         else:
-            result = evaluate_on_batch_statistics(module, holdout)
+            result = evaluate_on_batch_statistics(module, holdout, task)
         return result.accuracy, result.loss
 
     return score

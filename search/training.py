@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..devices.errors import DataError, RunFolderError
 from ..devices.files import write_atomically
 from ..profiler.progress import Progress, Report, silent
-from .data import Dataset, Images, batches, normalise
+from .data import Dataset, batches
 from .network_module import NetworkModule
 from .supernet import SuperNetwork
 from .widths import Sampler, repeat
@@ -34,7 +33,7 @@ FORMAT = "boardfit checkpoint"
 VERSION = 1
 CHECKPOINT_SECONDS = 15.0
 
-# A step's loss on images and labels, given its number; the gradient is left in the parameters.
+# A step's loss on images and targets, given its number; the gradient is left in the parameters.
 Backward = Callable[[Tensor, Tensor, int], float]
 
 
@@ -75,14 +74,6 @@ class Recipe:
         return max(1, self.steps - warm)
 
 
-@dataclass(frozen=True)
-class Score:
-    """How well a network does: the share of right answers, and the mean negative log-likelihood."""
-
-    accuracy: float
-    loss: float
-
-
 def train_supernet(
     supernet: SuperNetwork,
     sampler: Sampler,
@@ -97,16 +88,17 @@ def train_supernet(
 ) -> None:
     """Train all sub-networks together; `rng` is the generator that `sampler` draws from."""
 
+    task = dataset.task
     full_steps = round(recipe.full_first * recipe.steps)
 
-    def backward(images: Tensor, labels: Tensor, step: int) -> float:
+    def backward(images: Tensor, targets: Tensor, step: int) -> float:
         if step < full_steps:
             draws = [repeat(supernet.space.full, len(images))]
         else:
             draws = sampler.draw(len(images))
         total = 0.0
         for draw in draws:
-            loss = F.cross_entropy(supernet(images, draw), labels) / len(draws)
+            loss = task.losses(supernet(images, draw), targets).mean() / len(draws)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         return total
@@ -129,9 +121,10 @@ def train_network(
     report: Report = silent,
 ) -> None:
     """Train one network on its own."""
+    task = dataset.task
 
-    def backward(images: Tensor, labels: Tensor, step: int) -> float:
-        loss = F.cross_entropy(module(images), labels)
+    def backward(images: Tensor, targets: Tensor, step: int) -> float:
+        loss = task.losses(module(images), targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
@@ -158,11 +151,11 @@ def _train(
     module.train()
     saved = time.monotonic()
     while state.step < recipe.steps:
-        for images, labels in state.epoch(dataset, recipe.batch_size):
+        for images, targets in state.epoch(dataset, recipe.batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate(state.step)
             optimizer.zero_grad(set_to_none=True)
-            loss = backward(images, labels, state.step)
+            loss = backward(images, targets, state.step)
             nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
             optimizer.step()
             if not math.isfinite(loss):
@@ -283,35 +276,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "train again from the beginning"
         ) from error
     return dict(content)
-
-
-def evaluate(module: nn.Module, images: Images) -> Score:
-    """Accuracy and loss on images, with the module's own running statistics."""
-    module.eval()
-    return _score(predict(module, images), images)
-
-
-def evaluate_on_batch_statistics(module: nn.Module, images: Images) -> Score:
-    """Accuracy and loss with batch normalisation by the statistics of the images themselves.
-
-    A sub-network cut out of a super-network has no statistics of its own. Those of the holdout
-    rank networks like re-estimated ones, and cost nothing.
-    """
-    module.train()
-    return _score(predict(module, images), images)
-
-
-def predict(module: nn.Module, images: Images, *, batch_size: int = 500) -> Tensor:
-    """The module's outputs for all images, in the mode (training or not) that it is in."""
-    with torch.inference_mode():
-        return torch.cat(
-            [
-                module(normalise(images.images[begin : begin + batch_size]))
-                for begin in range(0, len(images), batch_size)
-            ]
-        )
-
-
-def _score(outputs: Tensor, images: Images) -> Score:
-    right = (outputs.argmax(1) == images.labels).double().mean()
-    return Score(float(right), float(F.cross_entropy(outputs, images.labels)))

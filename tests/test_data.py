@@ -24,6 +24,7 @@ from boardfit.search.data import (
     normalise,
     open_dataset,
 )
+from boardfit.search.task import Classification
 
 INPUT = (32, 32, 3)
 RECORD = 3073
@@ -53,7 +54,7 @@ def assert_disjoint(dataset: Dataset) -> None:
 def assert_same(one: Dataset, other: Dataset) -> None:
     for split in ("train", "holdout", "test"):
         assert torch.equal(getattr(one, split).images, getattr(other, split).images)
-        assert torch.equal(getattr(one, split).labels, getattr(other, split).labels)
+        assert torch.equal(getattr(one, split).targets, getattr(other, split).targets)
 
 
 # The procedural pictures
@@ -61,11 +62,11 @@ def assert_same(one: Dataset, other: Dataset) -> None:
 
 def test_shapes_are_drawn_in_three_disjoint_splits() -> None:
     dataset = open_dataset("shapes:600", input_shape=INPUT, classes=12, seed=3)
-    assert dataset.classes == len(shapes.CLASSES) == 12
+    assert dataset.task == Classification(len(shapes.CLASSES)) == Classification(12)
     assert dataset.train.images.shape == (600, 3, 32, 32)
     assert dataset.train.images.dtype == torch.uint8
     assert len(dataset.holdout) == len(dataset.test) == 250
-    assert set(dataset.train.labels.tolist()) == set(range(12))
+    assert set(dataset.train.targets.tolist()) == set(range(12))
     assert_disjoint(dataset)
 
 
@@ -177,6 +178,13 @@ def test_augmentation_flips_about_half_of_the_images_and_only_where_asked_to() -
     assert 150 < flipped < 250
 
 
+def test_maps_of_targets_go_through_the_geometry_of_their_images() -> None:
+    images = numbered(60, size=6)
+    maps = Images(images.images, images.images[:, :2].float())
+    for pixels, targets in batches(maps, 4, generator(), Augmentation(shift=2, flip=True)):
+        torch.testing.assert_close(pixels[:, :2], targets / 127.5 - 1.0)
+
+
 def test_digits_are_never_mirrored() -> None:
     assert not open_dataset("digits", input_shape=INPUT, seed=0).augmentation.flip
 
@@ -201,13 +209,13 @@ def test_a_batch_that_cannot_be_filled_is_refused(size: int) -> None:
 def test_images_check_themselves() -> None:
     good = numbered(4)
     with pytest.raises(ValueError, match="N, 3, H, W"):
-        Images(good.images[:, :1], good.labels)
+        Images(good.images[:, :1], good.targets)
     with pytest.raises(ValueError, match="uint8 or float32"):
-        Images(good.images.double(), good.labels)
-    with pytest.raises(ValueError, match="as many int64 labels"):
-        Images(good.images, good.labels[:3])
-    with pytest.raises(ValueError, match="as many int64 labels"):
-        Images(good.images, good.labels.int())
+        Images(good.images.double(), good.targets)
+    with pytest.raises(ValueError, match="as many targets"):
+        Images(good.images, good.targets[:3])
+    with pytest.raises(ValueError, match=r"has the image's size, \[8, 8\], not \[8, 7\]"):
+        Images(good.images, torch.zeros(4, 1, 8, 7))
     with pytest.raises(ValueError, match="shift of -1"):
         Augmentation(shift=-1)
 
@@ -215,9 +223,11 @@ def test_images_check_themselves() -> None:
 def test_a_data_set_refuses_labels_beyond_its_classes_and_empty_splits() -> None:
     good = numbered(4)
     with pytest.raises(DataError, match="labels run from 0 to 3; with 3 classes"):
-        Dataset("x", 3, good, good, good)
+        Dataset("x", Classification(3), good, good, good)
     with pytest.raises(DataError, match="no holdout images"):
-        Dataset("x", 4, good, Images(good.images[:0], good.labels[:0]), good)
+        Dataset("x", Classification(4), good, Images(good.images[:0], good.targets[:0]), good)
+    with pytest.raises(DataError, match="x: test labels are whole numbers, one an image"):
+        Dataset("x", Classification(4), good, good, Images(good.images, good.images.float()))
 
 
 # Digits
@@ -230,7 +240,7 @@ def test_digits_are_split_by_the_seed_and_fit_the_input() -> None:
     assert int(dataset.train.images.max()) == 255
     assert_same(dataset, open_dataset("digits", input_shape=(24, 32, 3), seed=1))
     other = open_dataset("digits", input_shape=(24, 32, 3), seed=2)
-    assert not torch.equal(dataset.test.labels, other.test.labels)
+    assert not torch.equal(dataset.test.targets, other.test.targets)
     assert_disjoint(dataset)
 
 
@@ -276,7 +286,7 @@ def test_cifar10_is_read_with_a_tenth_held_out(cifar: Path) -> None:
     train, holdout = numbers(dataset.train), numbers(dataset.holdout)
     assert sorted(train + holdout) == list(range(50_000))
     assert numbers(dataset.test) == list(range(50_000, 60_000))
-    assert [number % 10 for number in holdout] == dataset.holdout.labels.tolist()
+    assert [number % 10 for number in holdout] == dataset.holdout.targets.tolist()
     assert dataset.test.images[0, :, 0, 0].tolist() == [50_000 % 256, 0, 7]
 
 
@@ -346,13 +356,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_of_images_is_decoded_to_the_input_size(folder: Path) -> None:
     dataset = open_dataset(f"folder:{folder}", input_shape=(24, 32, 3), classes=2, seed=0)
-    assert (dataset.name, dataset.classes) == ("pets", 2)
+    assert (dataset.name, dataset.task) == ("pets", Classification(2))
     assert dataset.train.images.shape == (18, 3, 24, 32)
     assert (len(dataset.holdout), len(dataset.test)) == (2, 6)
-    assert dataset.test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert dataset.test.targets.tolist() == [0, 0, 0, 1, 1, 1]
     for split in (dataset.train, dataset.holdout, dataset.test):
         bright = split.images.float().mean((1, 2, 3)) > 125
-        assert torch.equal(bright.long(), split.labels)
+        assert torch.equal(bright.long(), split.targets)
     assert_disjoint(dataset)
 
 

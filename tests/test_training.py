@@ -14,11 +14,10 @@ from boardfit.profiler.progress import Progress, Report, silent
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule
+from boardfit.search.scoring import evaluate, evaluate_on_batch_statistics
 from boardfit.search.supernet import SuperNetwork
 from boardfit.search.training import (
     Recipe,
-    evaluate,
-    evaluate_on_batch_statistics,
     read_checkpoint,
     train_network,
     train_supernet,
@@ -156,9 +155,9 @@ def test_a_loss_that_is_no_number_is_an_error(dataset: Dataset) -> None:
 def test_training_learns(dataset: Dataset) -> None:
     # A hundred images are learnt by heart within a few epochs; guessing is right once in twelve.
     module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
-    before = evaluate_on_batch_statistics(module, dataset.train)
+    before = evaluate_on_batch_statistics(module, dataset.train, dataset.task)
     train_network(module, dataset, Recipe(steps=150, batch_size=25), seed=5)
-    after = evaluate(module, dataset.train)
+    after = evaluate(module, dataset.train, dataset.task)
     assert before.accuracy < 0.3
     assert after.accuracy > 0.5
     assert after.loss < before.loss

@@ -1,0 +1,59 @@
+"""How well a network does on images: its outputs, and what the task makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .data import Images, normalise
+from .task import Task
+
+BATCH = 500  # images that go through a network at a time
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over images of a task's accuracy (0 to 1) and loss, and its further metrics."""
+
+    accuracy: float
+    loss: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def score(task: Task, outputs: Tensor, targets: Tensor) -> Score:
+    """What outputs are worth that were predicted for images with these targets."""
+    return Score(
+        float(task.accuracies(outputs, targets).mean(dtype=torch.float64)),
+        float(task.losses(outputs, targets).mean()),
+        task.figures(outputs, targets),
+    )
+
+
+def evaluate(module: nn.Module, images: Images, task: Task) -> Score:
+    """The score on images, with the module's own running statistics."""
+    module.eval()
+    return score(task, predict(module, images), images.targets)
+
+
+def evaluate_on_batch_statistics(module: nn.Module, images: Images, task: Task) -> Score:
+    """The score with batch normalisation by the statistics of the images themselves.
+
+    A sub-network cut out of a super-network has no statistics of its own. Those of the holdout
+    rank networks like re-estimated ones, and cost nothing.
+    """
+    module.train()
+    return score(task, predict(module, images), images.targets)
+
+
+def predict(module: nn.Module, images: Images, *, batch_size: int = BATCH) -> Tensor:
+    """The module's outputs for all images, in the mode (training or not) that it is in."""
+    with torch.inference_mode():
+        return torch.cat(
+            [
+                module(normalise(images.images[begin : begin + batch_size]))
+                for begin in range(0, len(images), batch_size)
+            ]
+        )
