@@ -183,7 +183,8 @@ class _Writer:
             self._node("Concat", inputs, output, axis=1)
         elif layer.op == "average_pool_2d":
             window = {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
-            self._node("AveragePool", [x], output, **window)
+            padding = {"auto_pad": "SAME_UPPER"} if layer.padded else {}
+            self._node("AveragePool", [x], output, **window, **padding)
         elif layer.op == "resize_bilinear":
             sizes = self._integers(output, "sizes", channels_first(layer.output))
             how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}

@@ -136,7 +136,7 @@ def _options(layer: Layer) -> list[Field]:
         ]
     if layer.op == "average_pool_2d":
         return [
-            (0, "int8", PADDING_VALID),
+            (0, "int8", PADDING_SAME if layer.padded else PADDING_VALID),
             (1, "int32", stride),
             (2, "int32", stride),
             (3, "int32", layer.kernel),

@@ -56,7 +56,7 @@ class Layer:
     """One operator with everything that decides how long it takes.
 
     `inputs` and `output` are shapes; `kernel` and `stride` are those of convolutions and pooling
-    (padding is TensorFlow's SAME for convolutions, VALID for pooling). `offset` is the first
+    (padding is TensorFlow's SAME for convolutions; for pooling see `padded`). `offset` is the first
     channel that a slice takes; it is no part of `signature`, since it does not change the time.
     `dtype` is that of activations and weights; int8 is statically quantised.
     """
@@ -99,6 +99,13 @@ class Layer:
         return (
             f"{self.op} {shapes}>{shape_text(self.output)}{window} {self.activation} {self.dtype}"
         )
+
+    @property
+    def padded(self) -> bool:
+        """Whether a pooling's windows reach beyond the border (TensorFlow's SAME, whose averages
+        leave out what is beyond) or stay inside (VALID): its output's size says which."""
+        sizes = zip(self.inputs[0][:2], self.output[:2], strict=True)
+        return any(out != (size - self.kernel) // self.stride + 1 for size, out in sizes)
 
     @property
     def macs(self) -> int:

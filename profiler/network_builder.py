@@ -165,12 +165,16 @@ class NetworkBuilder:
         channels = self._image(x)[-1]
         return self._append("mean", [x], (1, 1, channels) if keep_dimensions else (channels,))
 
-    def average_pool_2d(self, x: int, *, kernel: int = 2, stride: int = 2) -> int:
-        """The average over windows, without padding."""
+    def average_pool_2d(
+        self, x: int, *, kernel: int = 2, stride: int = 2, padded: bool = False
+    ) -> int:
+        """The average over windows: those inside the image, or (`padded`) TensorFlow's SAME,
+        where what is beyond the border is no part of the average."""
         height, width, channels = self._image(x)
         if stride < 1:
             raise ValueError(f"the stride {stride} must be 1 or more")
-        output = ((height - kernel) // stride + 1, (width - kernel) // stride + 1, channels)
+        inside = ((height - kernel) // stride + 1, (width - kernel) // stride + 1, channels)
+        output = (*self._strided(x, stride), channels) if padded else inside
         return self._append("average_pool_2d", [x], output, kernel=kernel, stride=stride)
 
     def elementwise(self, op: Operator, x: int) -> int:

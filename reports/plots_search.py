@@ -173,6 +173,9 @@ def _stage(name: str, places: list[int], result: SearchResult) -> Stage:
         if kind == "kernel":
             label_text = size_text(found[i], found[i])
             continue
+        if kind == "operator":
+            label_text = f"{coordinate.rpartition('.')[2]} {found[i]}"
+            continue
         removed = removed or (kind == "filters" and found[i] == 0)
         uniform = result.uniform.architecture[i]
         what = coordinate.rpartition(".")[2]

@@ -1,10 +1,10 @@
 """Spend evaluations on promising networks: predict the loss from those evaluated so far.
 
 Ridge regression in closed form on the normalised coordinates (0 where a block is gone) and their
-squares. Its strength is
-chosen by leave-one-out errors, which the singular value decomposition gives without refitting
-(Golub, Heath, Wahba: "Generalized cross-validation", Technometrics 1979, section 2). The
-predictions only sort proposals; nothing is ever chosen without being scored.
+squares; an operator has a feature of its own instead, 1 where it is chosen. Its strength is chosen
+by leave-one-out errors, which the singular value decomposition gives without refitting (Golub,
+Heath, Wahba: "Generalized cross-validation", Technometrics 1979, section 2). The predictions only
+sort proposals; nothing is ever chosen without being scored.
 """
 
 from __future__ import annotations
@@ -73,4 +73,10 @@ def _features(space: SearchSpace, architectures: Architectures) -> Values:
     largest = np.array([coordinate.values[-1] for coordinate in space.coordinates])
     rows = as_rows(space, architectures)
     sizes = rows / largest * relevant(rows, gates(space))
-    return np.hstack([sizes, sizes**2])
+    ordered = np.array([coordinate.kind != "operator" for coordinate in space.coordinates])
+    chosen = [
+        rows[:, [column]] == np.array(coordinate.values[1:])
+        for column, coordinate in enumerate(space.coordinates)
+        if not ordered[column]
+    ]
+    return np.hstack([sizes[:, ordered], sizes[:, ordered] ** 2, *chosen]).astype(np.float64)

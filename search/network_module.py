@@ -188,7 +188,7 @@ def _run(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
         case "mean":
             return x.mean((2, 3), keepdim=len(layer.output) == 3)
         case "average_pool_2d":
-            return F.avg_pool2d(x, layer.kernel, layer.stride)
+            return _average_pool(x, layer)
         case "relu":
             return F.relu(x)
         case "relu6":
@@ -205,6 +205,19 @@ def _run(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
             return F.interpolate(x, layer.output[:2], mode="bilinear", align_corners=False)
         case _:
             raise ValueError(f"PyTorch has no form of {layer.signature}")
+
+
+def _average_pool(x: Tensor, layer: Layer) -> Tensor:
+    """Averages over windows; beyond the border there is nothing to average."""
+    kernel, stride = layer.kernel, layer.stride
+    if not layer.padded:
+        return F.avg_pool2d(x, kernel, stride)
+    (top, bottom), (left, right) = (same_padding(n, kernel, stride) for n in x.shape[2:])
+    if (top, left) == (bottom, right) and top == left:
+        return F.avg_pool2d(x, kernel, stride, top, count_include_pad=False)
+    border = (left, right, top, bottom)
+    inside = F.avg_pool2d(F.pad(torch.ones_like(x[:1, :1]), border), kernel, stride)
+    return F.avg_pool2d(F.pad(x, border), kernel, stride) / inside
 
 
 def _channel_axis(shape: Shape) -> int:

@@ -25,21 +25,28 @@ Choice = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One thing that can be chosen: the number of filters, the expansion width, or the kernel.
+    """One thing that can be chosen: the number of filters, the expansion width, the kernel, or one
+    of several operators.
 
     `values` ascend; the last is what the full network has. A width of 0 means that the block may
-    vanish.
+    vanish. Operators are numbered in the order of what they cost, so that a smaller number is a
+    step towards a faster network; their numbers have no other meaning.
     """
 
     name: str
-    kind: Literal["filters", "expansion", "kernel"]
+    kind: Literal["filters", "expansion", "kernel", "operator"]
     values: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if not self.values or list(self.values) != sorted(set(self.values)):
             raise SpaceError(f"{self.name}: the values {self.values} do not ascend")
-        if self.values[0] < (0 if self.kind == "filters" else 1):
+        if self.values[0] < (0 if self.kind in {"filters", "operator"} else 1):
             raise SpaceError(f"{self.name}: {self.values[0]} is too small")
+
+    @property
+    def is_width(self) -> bool:
+        """Whether it is a number of channels. Images of a batch can differ in widths only."""
+        return self.kind in {"filters", "expansion"}
 
 
 class Stage(Protocol):
@@ -139,7 +146,7 @@ class SearchSpace:
         allowed value that is not 0; the baseline that any search has to beat."""
         values = []
         for coordinate in self.coordinates:
-            if coordinate.kind == "kernel":
+            if not coordinate.is_width:
                 values.append(coordinate.values[-1])
                 continue
             wanted = coordinate.values[-1] * scale
@@ -156,7 +163,7 @@ class SearchSpace:
         values = []
         for coordinate in self.coordinates:
             last = len(coordinate.values) - 1
-            if coordinate.kind == "kernel":
+            if not coordinate.is_width:
                 values.append(int(rng.choice(coordinate.values)))
                 continue
             position = np.clip(scale + rng.normal(0.0, 0.25), 0.0, 1.0) * last

@@ -147,14 +147,14 @@ class SuperNetwork(nn.Module):
                 )
         self.space = space
         self.full = NetworkModule(space.network(space.full), generator)
-        self._kernels = [i for i, c in enumerate(space.coordinates) if c.kind == "kernel"]
+        self._common = [i for i, c in enumerate(space.coordinates) if not c.is_width]
 
     def forward(self, images: Tensor, draw: Draw) -> Tensor:
         expected = (len(images), len(self.space.coordinates))
         if draw.shape != expected:
             raise SpaceError(f"the draw is {draw.shape}, expected (images, coordinates) {expected}")
-        if (draw[:, self._kernels] != draw[0, self._kernels]).any():
-            raise SpaceError("all images of a batch need the same kernels")
+        if (draw[:, self._common] != draw[0, self._common]).any():
+            raise SpaceError("all images of a batch need the same kernels and operators")
         x = images.contiguous(memory_format=torch.channels_last)
         begin = 0
         for stage in self.space.stages:

@@ -54,8 +54,8 @@ def draw_rows(space: SearchSpace, rng: np.random.Generator, law: Law, rows: int)
         indices = np.rint(np.clip(scale, 0.0, 1.0) * last).astype(np.int64)
     else:
         indices = rng.integers(0, last + 1, (rows, len(last)))
-    kernels = np.array([c.kind == "kernel" for c in coordinates])
-    indices[:, kernels] = rng.integers(0, last[kernels] + 1)
+    common = np.array([not c.is_width for c in coordinates])
+    indices[:, common] = rng.integers(0, last[common] + 1)
     values = np.zeros((len(last), last.max() + 1), dtype=np.int64)
     for column, coordinate in enumerate(coordinates):
         values[column, : len(coordinate.values)] = coordinate.values
@@ -96,7 +96,7 @@ class OrderedDropout:
         rows = draw_rows(self.space, self.generator, self.law, groups)
         draw = rows[np.arange(batch) * groups // batch]
         full = self.generator.random(batch) < self.full_fraction
-        widths = np.array([c.kind != "kernel" for c in self.space.coordinates])
+        widths = np.array([c.is_width for c in self.space.coordinates])
         return [np.where(full[:, None] & widths, np.array(self.space.full), draw)]
 
 

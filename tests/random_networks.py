@@ -39,7 +39,7 @@ def networks(draw: st.DrawFn) -> Network:
             elif op == "mean":
                 builder.mean(x, keep_dimensions=number > 2)
             elif op == "average_pool_2d":
-                builder.average_pool_2d(x, kernel=number, stride=1 + y % 2)
+                builder.average_pool_2d(x, kernel=number, stride=1 + y % 2, padded=(x + y) % 2 == 1)
             elif op == "reshape":
                 builder.reshape(x, (int(np.prod(builder.shape(x))),))
             elif op == "resize_bilinear":

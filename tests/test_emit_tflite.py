@@ -194,6 +194,22 @@ def test_average_pool_2d_has_no_padding(kernel: int, stride: int) -> None:
     expect(builder.build(), image, channels_last(y))
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 1), (2, 2), (3, 1), (3, 2), (5, 3)])
+def test_average_pool_2d_with_padding_leaves_out_what_is_beyond(kernel: int, stride: int) -> None:
+    builder = NetworkBuilder((7, 8, 3))
+    x = builder.average_pool_2d(0, kernel=kernel, stride=stride, padded=True)
+    image = noise(7, 8, 3)
+    expected = np.empty(builder.shape(x), np.float32)
+    for place in np.ndindex(*builder.shape(x)[:2]):
+        window = []
+        for at, size in zip(place, (7, 8), strict=True):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            begin = at * stride - total // 2
+            window.append(slice(max(begin, 0), begin + kernel))
+        expected[place] = image[tuple(window)].mean((0, 1))
+    expect(builder.build(), image, expected)
+
+
 # One value at a time
 
 
