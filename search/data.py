@@ -1,4 +1,4 @@
-"""Images with their targets: opened from a short text, split in three, handed out in batches.
+"""Images with their targets: opened from a short text, split in three.
 
     shapes, shapes:20000    drawn on the spot (`shapes.py`); the number of training images
     digits                  scikit-learn's handwritten digits, enlarged to the space's input size
@@ -7,14 +7,14 @@
                             .jpeg and .png)
 
 Networks are trained on `train`, compared during the search on `holdout`, and judged once, at the
-end, on `test`. Pixels are uint8 until they are used; `normalise` is the one rule by which they
-become the input of a network, in training, in evaluation, and on a board.
+end, on `test`. Pixels are uint8 until they are used; `examples.normalise` is the one rule by which
+they become the input of a network, in training, in evaluation, and on a board.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,53 +22,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from torch import Tensor
 
 from ..devices.errors import DataError
 from . import image_files, shapes
+from .augmentation import Augmentation
+from .examples import Examples, Images
 from .task import Classification, Task
 
 MEMORY_LIMIT = 4 * 1024**3  # bytes of decoded pixels
 SHAPES_IMAGES = 20_000
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Images with their targets: `images` uint8 [N, 3, H, W] (or float32, already normalised),
-    `targets` what the task takes: classes int64 [N], or a map [N, K, H, W] with as many pixels as
-    the image. Raises ValueError where they do not fit each other."""
-
-    images: Tensor
-    targets: Tensor
-
-    def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[1] != 3:
-            raise ValueError(f"images are [N, 3, H, W], not {list(self.images.shape)}")
-        if self.images.dtype not in {torch.uint8, torch.float32}:
-            raise ValueError(f"images are uint8 or float32, not {self.images.dtype}")
-        if self.targets.shape[:1] != self.images.shape[:1]:
-            raise ValueError(f"{len(self.images)} images need as many targets")
-        if self.targets.dim() != 1 and self.targets.shape[2:] != self.images.shape[2:]:
-            raise ValueError(
-                f"a map of targets has the image's size, {list(self.images.shape[2:])}, not "
-                f"{list(self.targets.shape[2:])}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a training image: a shift by up to `shift` pixels each way (the border
-    is repeated), and, where `flip` is set, left and right exchanged half of the time."""
-
-    shift: int = 0
-    flip: bool = False
-
-    def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise ValueError(f"a shift of {self.shift} pixels is impossible")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +42,10 @@ class Dataset:
 
     name: str
     task: Task
-    train: Images
-    holdout: Images
-    test: Images
-    augmentation: Augmentation = Augmentation()
+    train: Examples
+    holdout: Examples
+    test: Examples
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         splits = {"training": self.train, "holdout": self.holdout, "test": self.test}
@@ -94,62 +56,6 @@ class Dataset:
                 self.task.check(images.targets)
             except DataError as error:
                 raise DataError(f"{self.name}: {split} {error}") from error
-
-
-def normalise(images: Tensor) -> Tensor:
-    """What a network is fed: uint8 / 127.5 - 1, so -1 to 1, as float32 in channels-last layout.
-
-    float32 images are taken to be normalised already.
-    """
-    if images.dtype == torch.uint8:
-        images = images.to(torch.float32).div_(127.5).sub_(1.0)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def batches(
-    images: Images,
-    batch_size: int,
-    generator: torch.Generator,
-    augment: Augmentation | None = None,
-    *,
-    skip: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order: normalised images [B, 3, H, W] (channels-last) and targets [B]
-    (or maps [B, K, H, W], shifted and mirrored like their images).
-
-    Everything random is drawn from `generator` by the call itself, before the first batch; so an
-    interrupted epoch is continued by setting the state that the generator had at its beginning
-    and skipping the batches that were used. An incomplete last batch is left out. Raises
-    `DataError` where there are fewer images than one batch needs.
-    """
-    count, (height, width) = len(images), images.images.shape[2:]
-    if not 1 <= batch_size <= count:
-        raise DataError(
-            f"a batch of {batch_size} cannot be taken from {count} training images; "
-            f"choose a batch size from 1 to {count}"
-        )
-    augment = augment or Augmentation()
-    order = torch.randperm(count, generator=generator)
-    reach = (-augment.shift, augment.shift + 1)
-    down, right = torch.randint(*reach, (2, count), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < (0.5 if augment.flip else 0.0)
-
-    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
-        for begin in range(skip * batch_size, count - batch_size + 1, batch_size):
-            use = order[begin : begin + batch_size]
-            rows = (torch.arange(height) + down[use, None]).clamp_(0, height - 1)
-            columns = (torch.arange(width) + right[use, None]).clamp_(0, width - 1)
-            columns = torch.where(mirrored[use, None], width - 1 - columns, columns)
-            # Indices on both sides of a slice: the channels come last, the layout we want.
-            place = (use[:, None, None], slice(None), rows[:, :, None], columns[:, None, :])
-            pixels = images.images[place].permute(0, 3, 1, 2)
-            if images.targets.dim() == 1:
-                targets = images.targets[use]
-            else:
-                targets = images.targets[place].permute(0, 3, 1, 2)
-            yield normalise(pixels), targets
-
-    return epoch()
 
 
 class _Wish(NamedTuple):

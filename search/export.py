@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..devices.base import Device
 from ..devices.errors import MeasurementError
@@ -17,7 +16,7 @@ from ..profiler.connect import connect
 from ..profiler.model_format import AUTO, format_of_runtime
 from ..profiler.open_session import Session, open_session, tells_outputs
 from ..profiler.run_litert import Model
-from .data import Images, normalise
+from .examples import Examples, in_order, normalise
 from .network_module import NetworkModule, to_network
 from .scoring import predict
 
@@ -39,7 +38,7 @@ def export(
     module: NetworkModule,
     path: Path,
     device: Device,
-    test: Images,
+    test: Examples,
     *,
     threads: int = 1,
     runtime: str = AUTO,
@@ -62,8 +61,8 @@ def export(
         order = (0, 2, 3, 1) if kind.channels_last else (0, 1, 2, 3)
         outputs = np.concatenate(
             [
-                session.predict("exported", normalise(group).permute(order).numpy())
-                for group in torch.split(test.images, 500)
+                session.predict("exported", normalise(chunk.images).permute(order).numpy())
+                for chunk in in_order(test)
             ]
         )
     difference = float(np.abs(outputs - expected).max() / np.abs(expected).max())

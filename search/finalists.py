@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,13 +12,17 @@ from ..profiler.layers import Network
 from ..profiler.progress import Report
 from ..profiler.table import LookupTable
 from ..profiler.tie import TiedMeasurement, measure_tied
-from .data import Dataset, Images
+from .compute import Compute
+from .data import Dataset
+from .examples import Examples
 from .export import Exported, export
 from .network_module import NetworkModule, to_network
 from .result import Finalist
 from .scoring import predict
 from .settings import SearchSettings
 from .space import Architecture, SearchSpace
+from .strategies import reestimation_batches
+from .supernet import SuperNetwork, reestimate
 from .training import train_network
 
 
@@ -29,23 +32,40 @@ def train_finalist(
     architecture: Architecture,
     dataset: Dataset,
     settings: SearchSettings,
-    folder: Path,
+    folder: Path | None,
+    supernet: SuperNetwork,
+    compute: Compute,
     report: Report,
 ) -> NetworkModule:
-    """Train one network from scratch; finalists start from the same seed."""
+    """Train one network from scratch; finalists start from the same seed.
+
+    Where the recipe asks for distillation the super-network's full network is the teacher. Its
+    checkpoint is in `folder`, if that is given. The module comes back on the CPU.
+    """
     generator = torch.Generator().manual_seed(settings.seed + 2)
     module = NetworkModule(space.network(architecture), generator)
-    train_network(
-        module,
-        dataset,
-        settings.final,
-        seed=settings.seed + 2,
-        stage=f"train the {name} network",
-        checkpoint=folder / f"{name}.pt",
-        identity={"architecture": list(architecture), "recipe": asdict(settings.final)},
-        report=report,
-    )
+    with compute.ranks.training({"train": name, "architecture": list(architecture)}):
+        train_network(
+            module,
+            dataset,
+            settings.final,
+            seed=settings.seed + 2,
+            teacher=full_teacher(supernet, dataset) if settings.final.distillation else None,
+            stage=f"train the {name} network",
+            checkpoint=folder / f"{name}.pt" if folder else None,
+            identity={"architecture": list(architecture)},
+            compute=compute,
+            report=report,
+        )
+    module.cpu()
     return module
+
+
+def full_teacher(supernet: SuperNetwork, dataset: Dataset) -> NetworkModule:
+    """The full network of a trained super-network, with batch statistics of its own."""
+    teacher = supernet.slice(supernet.space.full)
+    reestimate(teacher, reestimation_batches(supernet, dataset.train))
+    return teacher
 
 
 def prove_finalists(
@@ -54,7 +74,7 @@ def prove_finalists(
     modules: Mapping[str, NetworkModule],
     table: LookupTable,
     device: Device,
-    test: Images,
+    test: Examples,
     folder: Path,
     report: Report,
 ) -> dict[str, Finalist]:
@@ -85,7 +105,7 @@ def prove_finalists(
     }
 
 
-def _right(module: NetworkModule, test: Images) -> str:
+def _right(module: NetworkModule, test: Examples) -> str:
     module.eval()
     answers = predict(module, test).argmax(1)
     return "".join("1" if right else "0" for right in (answers == test.targets).tolist())

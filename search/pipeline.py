@@ -9,6 +9,7 @@ its checkpoint, the descent by replay of its history, the measurement from its s
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from ..profiler.measurement import seconds_text
 from ..profiler.progress import Progress, Report, silent, telling
 from ..profiler.table import LookupTable
 from .baseline import uniform_baseline
-from .data import Dataset, Images
+from .compute import Compute
+from .data import Dataset
 from .evaluation import Evaluator, History, Trial, best_trial
+from .examples import first
 from .finalists import prove_finalists, train_finalist
 from .metrics import Metric, latency, reachable
 from .network_module import NetworkModule
@@ -38,6 +41,8 @@ from .strategies import holdout_score, make_sampler, optimize
 from .supernet import SuperNetwork
 from .training import train_supernet
 
+SUPERNET = "super-network"  # what is trained, in messages between processes
+
 
 def search(
     space: SearchSpace,
@@ -48,14 +53,17 @@ def search(
     folder: Path,
     *,
     allow_invalid_table: bool = False,
+    compute: Compute | None = None,
     report: Report = silent,
 ) -> SearchResult:
     """Find the best network of `space` for one board within a latency, train it, and prove it.
 
     A finished run is read back. Raises `ConstraintNotMet` where no network meets the target (it
     says the smallest latency), `TableNotValid` for a table that fails its bar, `RunFolderError`
-    where the folder was begun with other settings, `InUse` where another process works in it.
+    where the folder was begun with other settings, `InUse` where another process works in it. With
+    several processes in `compute` this is the first one's part, and `follow` that of the others.
     """
+    compute = compute or Compute()
     if not allow_invalid_table:
         table.check()
     metric = latency(space, table)
@@ -71,7 +79,7 @@ def search(
         check_conditions(table, device, report)  # now, and not after hours of training
         parts = Parts(folder)
         with parts("super-network"):
-            supernet = _supernet(space, dataset, settings, folder, identity, report)
+            supernet = trained_supernet(space, dataset, settings, folder, identity, compute, report)
         with parts("search"):
             trials, found = _descend(
                 space, supernet, dataset, metric, target, settings, folder, identity, report
@@ -84,7 +92,7 @@ def search(
         for name, architecture in architectures.items():
             with parts(f"train the {name} network"):
                 modules[name] = train_finalist(
-                    name, space, architecture, dataset, settings, folder, report
+                    name, space, architecture, dataset, settings, folder, supernet, compute, report
                 )
         with occupied(device, f"measure {folder.name}", tell=telling(report)), parts("measure"):
             finalists = prove_finalists(
@@ -108,28 +116,51 @@ def search(
         return result
 
 
-def _supernet(
+def trained_supernet(
     space: SearchSpace,
     dataset: Dataset,
     settings: SearchSettings,
-    folder: Path,
-    identity: dict[str, Any],
+    folder: Path | None,
+    identity: Mapping[str, Any],
+    compute: Compute,
     report: Report,
 ) -> SuperNetwork:
+    """The super-network, trained or read from its checkpoint in `folder`, if that is given."""
     supernet = SuperNetwork(space, torch.Generator().manual_seed(settings.seed))
     rng = np.random.default_rng(settings.seed)
-    train_supernet(
-        supernet,
-        make_sampler(space, settings.training, rng),
-        dataset,
-        settings.supernet,
-        rng,
-        seed=settings.seed,
-        checkpoint=folder / "supernet.pt",
-        identity=identity,
-        report=report,
-    )
+    with compute.ranks.training({"train": SUPERNET, "identity": identity}):
+        train_supernet(
+            supernet,
+            make_sampler(space, settings.training, rng),
+            dataset,
+            settings.supernet,
+            rng,
+            seed=settings.seed,
+            checkpoint=folder / "supernet.pt" if folder else None,
+            identity=identity,
+            compute=compute,
+            report=report,
+        )
     return supernet
+
+
+def follow(
+    space: SearchSpace, dataset: Dataset, settings: SearchSettings, compute: Compute
+) -> None:
+    """Train along with the first process, which runs `search`, until that has finished."""
+    supernet = None
+    while message := compute.ranks.told():
+        if message["train"] == SUPERNET:
+            supernet = trained_supernet(
+                space, dataset, settings, None, message["identity"], compute, silent
+            )
+            continue
+        assert supernet is not None  # it comes first in every search
+        architecture = tuple(message["architecture"])
+        train_finalist(
+            message["train"], space, architecture, dataset, settings, None, supernet, compute,
+            silent,
+        )  # fmt: skip
 
 
 def _descend(
@@ -144,8 +175,7 @@ def _descend(
     report: Report,
 ) -> tuple[list[Trial], Architecture]:
     """The trials in order, and the best architecture within the target."""
-    count = min(settings.holdout_images, len(dataset.holdout))
-    holdout = Images(dataset.holdout.images[:count], dataset.holdout.targets[:count])
+    holdout = first(dataset.holdout, settings.holdout_images)
     training = dataset.train if settings.batch_statistics == "re-estimated" else None
     score = holdout_score(supernet, holdout, dataset.task, training)
     trials: list[Trial] = []

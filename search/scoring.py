@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .data import Images, normalise
+from .examples import CHUNK, Examples, in_order, normalise
 from .task import Task
-
-BATCH = 500  # images that go through a network at a time
 
 
 @dataclass(frozen=True)
@@ -32,28 +30,32 @@ def score(task: Task, outputs: Tensor, targets: Tensor) -> Score:
     )
 
 
-def evaluate(module: nn.Module, images: Images, task: Task) -> Score:
+def evaluate(module: nn.Module, examples: Examples, task: Task) -> Score:
     """The score on images, with the module's own running statistics."""
     module.eval()
-    return score(task, predict(module, images), images.targets)
+    return score(task, predict(module, examples), examples.targets)
 
 
-def evaluate_on_batch_statistics(module: nn.Module, images: Images, task: Task) -> Score:
+def evaluate_on_batch_statistics(module: nn.Module, examples: Examples, task: Task) -> Score:
     """The score with batch normalisation by the statistics of the images themselves.
 
     A sub-network cut out of a super-network has no statistics of its own. Those of the holdout
     rank networks like re-estimated ones, and cost nothing.
     """
     module.train()
-    return score(task, predict(module, images), images.targets)
+    return score(task, predict(module, examples), examples.targets)
 
 
-def predict(module: nn.Module, images: Images, *, batch_size: int = BATCH) -> Tensor:
-    """The module's outputs for all images, in the mode (training or not) that it is in."""
+def predict(
+    module: nn.Module, examples: Examples, *, batch_size: int = CHUNK, workers: int = 0
+) -> Tensor:
+    """The module's outputs for all images (on the CPU), in the mode (training or not) that it is
+    in."""
+    device = next(module.parameters()).device
     with torch.inference_mode():
         return torch.cat(
             [
-                module(normalise(images.images[begin : begin + batch_size]))
-                for begin in range(0, len(images), batch_size)
+                module(normalise(chunk.images.to(device))).cpu()
+                for chunk in in_order(examples, size=batch_size, workers=workers)
             ]
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..devices.errors import InputError
-from .training import Recipe
+from .recipe import Recipe
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
 BatchStatistics = Literal["holdout", "re-estimated"]

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
-from .data import Images, normalise
 from .evaluation import Evaluate, Trial
 from .evolution import EvolutionSettings, evolution
+from .examples import Examples, Images, first, normalise
 from .metrics import Metric
 from .random_search import RandomSettings, random_search
 from .scoring import evaluate, evaluate_on_batch_statistics
@@ -56,18 +57,22 @@ def optimize(
     return coordinate_descent(space, evaluate, metric, target, rng, descent)
 
 
+def reestimation_batches(supernet: SuperNetwork, training: Examples) -> list[Tensor]:
+    """The first training images, normalised, by which batch statistics are re-estimated."""
+    images = first(training, 250 * REESTIMATION_BATCHES).images
+    device = next(supernet.parameters()).device
+    return [normalise(group.to(device)) for group in torch.split(images, 250)]
+
+
 def holdout_score(
-    supernet: SuperNetwork, holdout: Images, task: Task, training: Images | None = None
+    supernet: SuperNetwork, holdout: Images, task: Task, training: Examples | None = None
 ) -> Callable[[Architecture], tuple[float, float]]:
     """Accuracy and loss of a sub-network cut out of the super-network, on the search holdout.
 
     Batch normalisation uses the holdout's own statistics, or those re-estimated on the first
     `REESTIMATION_BATCHES` batches of `training` images.
     """
-    batches = []
-    if training is not None:
-        groups = torch.split(training.images[: 250 * REESTIMATION_BATCHES], 250)
-        batches = [normalise(group) for group in groups]
+    batches = [] if training is None else reestimation_batches(supernet, training)
 
     def score(architecture: Architecture) -> tuple[float, float]:
         module = supernet.slice(architecture)

@@ -1,77 +1,44 @@
 """Train a network, or a super-network, so that a kill loses seconds and changes nothing.
 
-Everything that a step depends on is in the checkpoint: weights, optimiser, step, the generators'
-states, the place in the epoch. On a CPU a run that was resumed ends with the same bits as one
-that was not.
+Everything that a step depends on is in the checkpoint, or follows from the step's number. On a CPU
+a run that was resumed ends with the same bits as one that was not; `compute` says what else decides
+about the bits.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import contextlib
 import math
-import pickle
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ..devices.errors import DataError, RunFolderError
-from ..devices.files import write_atomically
+from ..devices.errors import DataError, InputError
 from ..profiler.progress import Progress, Report, silent
-from .data import Dataset, batches
+from .augmentation import Batch
+from .checkpoint import TrainingState, checkpoint_bytes
+from .compute import Compute, check_compiler
+from .data import Dataset
+from .feed import Feed
 from .network_module import NetworkModule
+from .ranks import lost_ranks
+from .recipe import Recipe, make_optimizer
 from .supernet import SuperNetwork
+from .task import Task
+from .weight_average import WeightAverage
 from .widths import Sampler, repeat
 
-FORMAT = "boardfit checkpoint"
-VERSION = 1
-CHECKPOINT_SECONDS = 15.0
-
-# A step's loss on images and targets, given its number; the gradient is left in the parameters.
-Backward = Callable[[Tensor, Tensor, int], float]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train: AdamW (Loshchilov and Hutter 2019), linear warm-up for `warmup` (a fraction
-    of the steps), then a cosine to zero; weight decay on kernels only.
-
-    A super-network trains its full network alone for `full_first` (a fraction of the steps):
-    until the largest has learnt something, random sub-networks only disturb one another.
-    """
-
-    steps: int = 1500
-    batch_size: int = 64
-    learning_rate: float = 0.04
-    weight_decay: float = 1e-2
-    warmup: float = 0.1
-    full_first: float = 0.25
-    clip_norm: float = 5.0
-
-    def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size) < 1 or self.learning_rate <= 0:
-            raise ValueError("steps, batch size and learning rate must be above 0")
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
-        warm = max(1, round(self.warmup * self.steps))
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        return (
-            self.learning_rate
-            * 0.5
-            * (1 + math.cos(math.pi * (step - warm) / self.steps_after(warm)))
-        )
-
-    def steps_after(self, warm: int) -> int:
-        """Steps that follow the warm-up, at least 1."""
-        return max(1, self.steps - warm)
+# The mean loss of a part of a step's batch, given which rows of the whole batch it is.
+Pass = Callable[[Batch, slice], Tensor]
+# The passes of a step, whose gradients are added up; the first argument is called for the module.
+Passes = Callable[[nn.Module, int], list[Pass]]
 
 
 def train_supernet(
@@ -83,29 +50,39 @@ def train_supernet(
     *,
     seed: int,
     checkpoint: Path | None = None,
-    identity: dict[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
+    compute: Compute | None = None,
     report: Report = silent,
 ) -> None:
-    """Train all sub-networks together; `rng` is the generator that `sampler` draws from."""
+    """Train all sub-networks together; `rng` is the generator that `sampler` draws from.
 
-    task = dataset.task
+    With several processes each calls this, with generators in the same state; only the first needs
+    a `checkpoint`. The super-network stays on the accelerator. Raises `DataError` where the loss
+    diverges or images cannot be read, `InputError` for a recipe that does not fit,
+    `RunFolderError` for a checkpoint that is damaged or another run's, `RankLost`.
+    """
+    if recipe.distillation:
+        raise InputError("a super-network has no teacher: leave distillation to the final recipe")
     full_steps = round(recipe.full_first * recipe.steps)
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
+    def passes(run: nn.Module, step: int) -> list[Pass]:
         if step < full_steps:
-            draws = [repeat(supernet.space.full, len(images))]
+            draws = [repeat(supernet.space.full, recipe.batch_size)]
         else:
-            draws = sampler.draw(len(images))
-        total = 0.0
-        for draw in draws:
-            loss = task.losses(supernet(images, draw), targets).mean() / len(draws)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        return total
+            draws = sampler.draw(recipe.batch_size)
+
+        def one(draw: np.ndarray[Any, np.dtype[np.int64]]) -> Pass:
+            def loss(part: Batch, rows: slice) -> Tensor:
+                outputs = _outputs(run, recipe, part.images, draw[rows])
+                return _loss(dataset.task, outputs, part, recipe) / len(draws)
+
+            return loss
+
+        return [one(draw) for draw in draws]
 
     _train(
-        supernet, backward, dataset, recipe, rng, seed, checkpoint, identity or {},
-        "train the super-network", report,
+        supernet, passes, dataset, recipe, rng, seed, checkpoint, identity or {},
+        compute or Compute(), "train the super-network", report,
     )  # fmt: skip
 
 
@@ -115,164 +92,149 @@ def train_network(
     recipe: Recipe,
     *,
     seed: int,
+    teacher: NetworkModule | None = None,
     stage: str = "train the network",
     checkpoint: Path | None = None,
-    identity: dict[str, Any] | None = None,
+    identity: Mapping[str, Any] | None = None,
+    compute: Compute | None = None,
     report: Report = silent,
 ) -> None:
-    """Train one network on its own."""
-    task = dataset.task
+    """Train one network on its own; see `train_supernet` for processes and errors.
 
-    def backward(images: Tensor, targets: Tensor, step: int) -> float:
-        loss = task.losses(module(images), targets).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item()
+    With `distillation` in the recipe the `teacher`, in evaluation mode, says what is right as well.
+    """
+    if bool(recipe.distillation) != (teacher is not None):
+        raise InputError("distillation needs a teacher, and a teacher a share of the loss")
+    task, share = dataset.task, recipe.distillation
 
-    _train(module, backward, dataset, recipe, None, seed, checkpoint, identity or {}, stage, report)
+    def passes(run: nn.Module, step: int) -> list[Pass]:
+        def loss(part: Batch, rows: slice) -> Tensor:
+            outputs = _outputs(run, recipe, part.images)
+            own = _loss(task, outputs, part, recipe)
+            if teacher is None:
+                return own
+            with torch.no_grad():
+                answers = _outputs(teacher, recipe, part.images)
+            return (1 - share) * own + share * task.imitation(outputs, answers).mean()
+
+        return [loss]
+
+    compute = compute or Compute()
+    if teacher is not None:
+        teacher.to(compute.device).eval()
+    _train(
+        module, passes, dataset, recipe, None, seed, checkpoint, identity or {}, compute, stage,
+        report,
+    )  # fmt: skip
+
+
+def _outputs(run: nn.Module, recipe: Recipe, images: Tensor, *others: Any) -> Tensor:
+    """What a module gives, as float32, computed in the recipe's precision."""
+    half = recipe.precision == "bfloat16"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+        outputs: Tensor = run(images, *others)
+    return outputs.float()
+
+
+def _loss(task: Task, outputs: Tensor, batch: Batch, recipe: Recipe) -> Tensor:
+    """The mean over images, each target with its share where images are mixtures."""
+    smoothing = recipe.label_smoothing
+    losses = task.losses(outputs, batch.targets, smoothing=smoothing)
+    if batch.others is not None and batch.share is not None:
+        others = task.losses(outputs, batch.others, smoothing=smoothing)
+        losses = batch.share * losses + (1 - batch.share) * others
+    return losses.mean()
 
 
 def _train(
     module: nn.Module,
-    backward: Backward,
+    passes: Passes,
     dataset: Dataset,
     recipe: Recipe,
     rng: np.random.Generator | None,
     seed: int,
     checkpoint: Path | None,
-    identity: dict[str, Any],
+    identity: Mapping[str, Any],
+    compute: Compute,
     stage: str,
     report: Report,
 ) -> None:
-    optimizer = _optimizer(module, recipe)
-    generator = torch.Generator().manual_seed(seed)
-    state = _State(module, optimizer, generator, rng, identity)
-    if checkpoint is not None and checkpoint.exists():
-        state.load(checkpoint)
+    device, ranks = compute.device, compute.ranks
+    if compute.compile:
+        check_compiler(device)
+    module.to(device)
+    augmentation = dataset.augmentation.joined(recipe.augmentation)
+    feed = Feed(dataset.train, recipe.batch_size, augmentation, seed)
+    rows = ranks.rows(recipe.batch_size, recipe.accumulation)
+    average = WeightAverage(module, recipe.average) if recipe.average else None
+    of_run = {**identity, "recipe": asdict(recipe), "seed": seed, "images": len(dataset.train)}
+    state = TrainingState(module, make_optimizer(module, recipe), average, rng, of_run)
+    known = checkpoint_bytes(checkpoint) if checkpoint and checkpoint.exists() else None
+    if (stored := ranks.share(known)) is not None:
+        state.load(stored, checkpoint or "the first process's checkpoint")
     module.train()
-    saved = time.monotonic()
-    while state.step < recipe.steps:
-        for images, targets in state.epoch(dataset, recipe.batch_size):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate(state.step)
-            optimizer.zero_grad(set_to_none=True)
-            loss = backward(images, targets, state.step)
-            nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
-            optimizer.step()
-            if not math.isfinite(loss):
-                raise DataError(
-                    f"the loss is no longer a number at step {state.step}; lower the learning rate"
-                )
-            state.step += 1
-            state.used += 1
-            report(Progress(stage, state.step, recipe.steps, f"loss {loss:.3f}"))
-            finished = state.step == recipe.steps
-            if checkpoint and (finished or time.monotonic() - saved > CHECKPOINT_SECONDS):
+    saved, replaced = time.monotonic(), 0
+    with lost_ranks():
+        run = compute.wrapped(module)
+        steps = range(state.step, recipe.steps)
+        batches = feed.batches(steps, device, rows=rows, workers=compute.workers)
+        for step, (batch, unread) in zip(steps, batches, strict=True):
+            loss = _step(run, state, passes(run, step), batch, recipe, rows.start)
+            state.step = step + 1
+            replaced += unread
+            if average is not None:
+                average.update(step)
+            note = f", {replaced} images could not be read" if replaced else ""
+            report(Progress(stage, state.step, recipe.steps, f"loss {loss:.3f}{note}"))
+            due = time.monotonic() - saved > compute.checkpoint_seconds
+            if checkpoint is not None and (due or state.step == recipe.steps):
                 state.save(checkpoint)
                 saved = time.monotonic()
-            if finished:
-                break
-        else:
-            state.end_epoch()
+        if average is not None:
+            average.apply()
+        ranks.equalise(module)
     module.eval()
 
 
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    kernels = [p for p in module.parameters() if p.dim() > 1]
-    others = [p for p in module.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+def _step(
+    run: nn.Module,
+    state: TrainingState,
+    passes: list[Pass],
+    batch: Batch,
+    recipe: Recipe,
+    begin: int,
+) -> float:
+    """One step of the optimiser; `begin` is the batch's first row in the whole one.
 
-
-class _State:
-    """All that a training run depends on, in one place that can be written and read."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        generator: torch.Generator,
-        rng: np.random.Generator | None,
-        identity: dict[str, Any],
-    ) -> None:
-        self._module = module
-        self._optimizer = optimizer
-        self._generator = generator
-        self._rng = rng
-        self._identity = json.dumps(identity, sort_keys=True)
-        self._epoch_begin = generator.get_state()
-        self.step = 0
-        self.used = 0  # batches of the epoch that are done
-
-    def epoch(self, dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches that have not been used yet."""
-        self._generator.set_state(self._epoch_begin)
-        return batches(
-            dataset.train, batch_size, self._generator, dataset.augmentation, skip=self.used
-        )
-
-    def end_epoch(self) -> None:
-        """Go on to the next epoch."""
-        self._epoch_begin = self._generator.get_state()
-        self.used = 0
-
-    def save(self, path: Path) -> None:
-        """Replace the checkpoint."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "identity": self._identity,
-            "step": self.step,
-            "used": self.used,
-            "module": self._module.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "epoch_begin": self._epoch_begin,
-            "rng": json.dumps(self._rng.bit_generator.state if self._rng else None),
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(path, buffer.getvalue())
-
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint. Raises `RunFolderError` where it is damaged or another's."""
-        content = read_checkpoint(path)
-        if content["identity"] != self._identity:
-            raise RunFolderError(
-                f"{path} was begun with other settings; choose another folder, or remove it to "
-                "begin anew"
-            )
-        try:
-            self._module.load_state_dict(content["module"])
-            self._optimizer.load_state_dict(content["optimizer"])
-            self._epoch_begin = content["epoch_begin"]
-            self.step, self.used = int(content["step"]), int(content["used"])
-            if self._rng is not None:
-                self._rng.bit_generator.state = json.loads(content["rng"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise RunFolderError(
-                f"{path} is damaged ({error}); remove it to train again from the beginning"
-            ) from error
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint; nothing in it is executed (`weights_only`).
-
-    Raises `RunFolderError` where it is missing, foreign or damaged.
+    Returns the loss. Raises `DataError` where it is no number.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"format {content['format']!r}, version {content['version']!r}")
-    except FileNotFoundError:
-        raise RunFolderError(f"there is no checkpoint {path}") from None
-    except (
-        OSError, RuntimeError, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError
-    ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunFolderError(
-            f"{path} is not a checkpoint of boardfit's, or a damaged one ({reason}); remove it to "
-            "train again from the beginning"
-        ) from error
-    return dict(content)
+    for group in state.optimizer.param_groups:
+        group["lr"] = recipe.rate(state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    size = len(batch) // recipe.accumulation
+    parts = [slice(b, b + size) for b in range(0, len(batch), size)]
+    work = [(one, part) for part in parts for one in passes]
+    total = torch.zeros((), device=batch.images.device)
+    for number, (one, part) in enumerate(work):
+        last = number == len(work) - 1
+        with _gradients_kept(run, share=last):
+            rows = slice(begin + part.start, begin + part.stop)
+            loss = one(batch.part(part), rows) / len(parts)
+            loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    norm = nn.utils.clip_grad_norm_(run.parameters(), recipe.clip_norm or math.inf)
+    # The norm is that of all processes: where one of them diverges, all of them stop here.
+    found, length = torch.stack([total, norm.to(total)]).tolist()
+    if not math.isfinite(length) or not math.isfinite(found):
+        raise DataError(
+            f"the loss is no longer a number at step {state.step}; lower the learning rate"
+        )
+    state.optimizer.step()
+    return float(found)
+
+
+def _gradients_kept(run: nn.Module, *, share: bool) -> contextlib.AbstractContextManager[None]:
+    """Processes exchange gradients once a step, with its last pass."""
+    if isinstance(run, DistributedDataParallel) and not share:
+        return run.no_sync()
+    return contextlib.nullcontext()

@@ -16,14 +16,8 @@ from PIL import Image
 
 from boardfit.devices.errors import DataError
 from boardfit.search import shapes
-from boardfit.search.data import (
-    Augmentation,
-    Dataset,
-    Images,
-    batches,
-    normalise,
-    open_dataset,
-)
+from boardfit.search.data import Dataset, open_dataset
+from boardfit.search.examples import Examples, Images, first, normalise
 from boardfit.search.task import Classification
 
 INPUT = (32, 32, 3)
@@ -36,12 +30,12 @@ def numbered(count: int, size: int = 8) -> Images:
     return Images(torch.from_numpy(pixels), torch.arange(count))
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def pixels_of(examples: Examples) -> torch.Tensor:
+    return first(examples, len(examples)).images
 
 
-def contents(images: Images) -> set[bytes]:
-    return {image.numpy().tobytes() for image in images.images}
+def contents(examples: Examples) -> set[bytes]:
+    return {image.numpy().tobytes() for image in pixels_of(examples)}
 
 
 def assert_disjoint(dataset: Dataset) -> None:
@@ -53,7 +47,7 @@ def assert_disjoint(dataset: Dataset) -> None:
 
 def assert_same(one: Dataset, other: Dataset) -> None:
     for split in ("train", "holdout", "test"):
-        assert torch.equal(getattr(one, split).images, getattr(other, split).images)
+        assert torch.equal(pixels_of(getattr(one, split)), pixels_of(getattr(other, split)))
         assert torch.equal(getattr(one, split).targets, getattr(other, split).targets)
 
 
@@ -63,8 +57,8 @@ def assert_same(one: Dataset, other: Dataset) -> None:
 def test_shapes_are_drawn_in_three_disjoint_splits() -> None:
     dataset = open_dataset("shapes:600", input_shape=INPUT, classes=12, seed=3)
     assert dataset.task == Classification(len(shapes.CLASSES)) == Classification(12)
-    assert dataset.train.images.shape == (600, 3, 32, 32)
-    assert dataset.train.images.dtype == torch.uint8
+    assert pixels_of(dataset.train).shape == (600, 3, 32, 32)
+    assert pixels_of(dataset.train).dtype == torch.uint8
     assert len(dataset.holdout) == len(dataset.test) == 250
     assert set(dataset.train.targets.tolist()) == set(range(12))
     assert_disjoint(dataset)
@@ -91,98 +85,7 @@ def test_a_picture_does_not_depend_on_the_range_it_was_asked_for_in(
 @pytest.mark.parametrize("size", [16, 48])
 def test_shapes_come_in_the_size_asked_for(size: int) -> None:
     dataset = open_dataset("shapes:10", input_shape=(size, size, 3), seed=0)
-    assert dataset.test.images.shape[1:] == (3, size, size)
-
-
-# Batches
-
-
-def test_an_epoch_shows_each_image_once_and_leaves_out_an_incomplete_batch() -> None:
-    labels = [batch.tolist() for _, batch in batches(numbered(50), 8, generator())]
-    assert [len(batch) for batch in labels] == [8] * 6
-    seen = [label for batch in labels for label in batch]
-    assert len(set(seen)) == 48
-    assert seen != sorted(seen)
-
-
-def test_batches_are_normalised_and_channels_last() -> None:
-    images = numbered(16)
-    for pixels, labels in batches(images, 4, generator()):
-        assert pixels.dtype == torch.float32
-        assert pixels.is_contiguous(memory_format=torch.channels_last)
-        assert torch.equal(pixels, normalise(images.images[labels]))
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    seed=st.integers(0, 2**32),
-    count=st.integers(4, 30),
-    size=st.integers(1, 4),
-    used=st.integers(0, 8),
-    shift=st.integers(0, 3),
-    flip=st.booleans(),
-)
-def test_an_interrupted_epoch_goes_on_exactly_from_the_generators_state(
-    seed: int, count: int, size: int, used: int, shift: int, flip: bool
-) -> None:
-    images, augmentation = numbered(count), Augmentation(shift, flip)
-    rng = generator(seed)
-    list(batches(images, size, rng, augmentation))  # an earlier epoch
-    state = rng.get_state()
-    whole = list(batches(images, size, rng, augmentation))
-    after = rng.get_state()
-
-    resumed = generator()
-    resumed.set_state(state)
-    rest = list(batches(images, size, resumed, augmentation, skip=used))
-    assert len(rest) == max(len(whole) - used, 0)
-    for (pixels, labels), (expected, expected_labels) in zip(rest, whole[used:], strict=True):
-        assert torch.equal(pixels, expected)
-        assert torch.equal(labels, expected_labels)
-    assert torch.equal(resumed.get_state(), after)
-
-
-def test_the_generator_moves_on_by_the_call_not_by_the_batches_taken() -> None:
-    one, other = generator(5), generator(5)
-    next(batches(numbered(20), 4, one, Augmentation(2, True)))
-    list(batches(numbered(20), 4, other, Augmentation(2, True)))
-    assert torch.equal(one.get_state(), other.get_state())
-
-
-def test_two_epochs_differ() -> None:
-    rng = generator()
-    first = [label for _, batch in batches(numbered(40), 4, rng) for label in batch.tolist()]
-    second = [label for _, batch in batches(numbered(40), 4, rng) for label in batch.tolist()]
-    assert first != second
-
-
-def test_augmentation_shifts_within_its_reach_and_repeats_the_border() -> None:
-    images = numbered(200, size=6)
-    padded = torch.nn.functional.pad(normalise(images.images), (2, 2, 2, 2), mode="replicate")
-    seen = set()
-    for pixels, labels in batches(images, 1, generator(), Augmentation(shift=2)):
-        windows = padded[labels[0]].unfold(1, 6, 1).unfold(2, 6, 1)  # [3, 5, 5, 6, 6]
-        same = (windows == pixels[0][:, None, None]).flatten(3).all(3).all(0)
-        assert same.any()
-        seen.add(tuple(same.nonzero()[0].tolist()))
-    assert len(seen) == 25
-
-
-def test_augmentation_flips_about_half_of_the_images_and_only_where_asked_to() -> None:
-    images = numbered(400)
-    flipped = 0
-    for pixels, labels in batches(images, 1, generator(), Augmentation(flip=True)):
-        original = normalise(images.images[labels])
-        flipped += torch.equal(pixels, original.flip(3))
-        assert torch.equal(pixels, original) or torch.equal(pixels, original.flip(3))
-    assert 150 < flipped < 250
-
-
-def test_maps_of_targets_go_through_the_geometry_of_their_images() -> None:
-    images = numbered(60, size=6)
-    maps = Images(images.images, images.images[:, :2].float())
-    for pixels, targets in batches(maps, 4, generator(), Augmentation(shift=2, flip=True)):
-        torch.testing.assert_close(pixels[:, :2], targets / 127.5 - 1.0)
+    assert pixels_of(dataset.test).shape[1:] == (3, size, size)
 
 
 def test_digits_are_never_mirrored() -> None:
@@ -195,12 +98,6 @@ def test_normalise_maps_bytes_to_minus_one_to_one_and_leaves_floats_alone() -> N
     torch.testing.assert_close(result[:, 0, 0, 0], torch.tensor([-1.0, -0.6, 1.0]))
     assert torch.equal(normalise(result), result)
     assert int(pixels[2, 0, 0, 0]) == 255  # the images themselves stay as they are
-
-
-@pytest.mark.parametrize("size", [0, 11])
-def test_a_batch_that_cannot_be_filled_is_refused(size: int) -> None:
-    with pytest.raises(DataError, match="choose a batch size from 1 to 10"):
-        batches(numbered(10), size, generator())
 
 
 # The types
@@ -216,8 +113,6 @@ def test_images_check_themselves() -> None:
         Images(good.images, good.targets[:3])
     with pytest.raises(ValueError, match=r"has the image's size, \[8, 8\], not \[8, 7\]"):
         Images(good.images, torch.zeros(4, 1, 8, 7))
-    with pytest.raises(ValueError, match="shift of -1"):
-        Augmentation(shift=-1)
 
 
 def test_a_data_set_refuses_labels_beyond_its_classes_and_empty_splits() -> None:
@@ -235,9 +130,9 @@ def test_a_data_set_refuses_labels_beyond_its_classes_and_empty_splits() -> None
 
 def test_digits_are_split_by_the_seed_and_fit_the_input() -> None:
     dataset = open_dataset("digits", input_shape=(24, 32, 3), classes=10, seed=1)
-    assert dataset.train.images.shape == (1197, 3, 24, 32)
+    assert pixels_of(dataset.train).shape == (1197, 3, 24, 32)
     assert len(dataset.holdout) == len(dataset.test) == 300
-    assert int(dataset.train.images.max()) == 255
+    assert int(pixels_of(dataset.train).max()) == 255
     assert_same(dataset, open_dataset("digits", input_shape=(24, 32, 3), seed=1))
     other = open_dataset("digits", input_shape=(24, 32, 3), seed=2)
     assert not torch.equal(dataset.test.targets, other.test.targets)
@@ -274,9 +169,9 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def numbers(images: Images) -> list[int]:
+def numbers(images: Examples) -> list[int]:
     """The numbers that the fixture wrote into the first four pixels."""
-    first = images.images[:, 0, 0, :4].contiguous().numpy()
+    first = pixels_of(images)[:, 0, 0, :4].contiguous().numpy()
     return [int(number) for number in first.view("<u4").ravel()]
 
 
@@ -287,7 +182,7 @@ def test_cifar10_is_read_with_a_tenth_held_out(cifar: Path) -> None:
     assert sorted(train + holdout) == list(range(50_000))
     assert numbers(dataset.test) == list(range(50_000, 60_000))
     assert [number % 10 for number in holdout] == dataset.holdout.targets.tolist()
-    assert dataset.test.images[0, :, 0, 0].tolist() == [50_000 % 256, 0, 7]
+    assert pixels_of(dataset.test)[0, :, 0, 0].tolist() == [50_000 % 256, 0, 7]
 
 
 def test_cifar10_is_found_in_the_folder_that_the_archive_makes(cifar: Path, tmp_path: Path) -> None:
@@ -357,11 +252,11 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_of_images_is_decoded_to_the_input_size(folder: Path) -> None:
     dataset = open_dataset(f"folder:{folder}", input_shape=(24, 32, 3), classes=2, seed=0)
     assert (dataset.name, dataset.task) == ("pets", Classification(2))
-    assert dataset.train.images.shape == (18, 3, 24, 32)
+    assert pixels_of(dataset.train).shape == (18, 3, 24, 32)
     assert (len(dataset.holdout), len(dataset.test)) == (2, 6)
     assert dataset.test.targets.tolist() == [0, 0, 0, 1, 1, 1]
     for split in (dataset.train, dataset.holdout, dataset.test):
-        bright = split.images.float().mean((1, 2, 3)) > 125
+        bright = pixels_of(split).float().mean((1, 2, 3)) > 125
         assert torch.equal(bright.long(), split.targets)
     assert_disjoint(dataset)
 
@@ -382,13 +277,13 @@ def test_wide_images_lose_their_sides_not_their_proportions(tmp_path: Path) -> N
         for number in range(2):
             Image.fromarray(pixels).save(tmp_path / split / "a" / f"{number}.png")
     dataset = open_dataset(f"folder:{tmp_path}", input_shape=(10, 10, 3), seed=0)
-    assert bool((dataset.test.images == 200).all())
+    assert bool((pixels_of(dataset.test) == 200).all())
 
 
 def test_a_grey_png_becomes_three_channels(folder: Path) -> None:
     Image.new("L", (40, 40), 90).save(folder / "val" / "bird" / "grey.png")
     dataset = open_dataset(f"folder:{folder}", input_shape=INPUT, seed=0)
-    assert bool((dataset.test.images[3] == 90).all())
+    assert bool((pixels_of(dataset.test)[3] == 90).all())
 
 
 def test_a_text_file_named_jpg_is_named(folder: Path) -> None:

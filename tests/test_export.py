@@ -11,13 +11,14 @@ from boardfit.devices.errors import MeasurementError
 from boardfit.profiler.connect import connect
 from boardfit.profiler.model_format import format_of_runtime
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.data import Images, open_dataset
+from boardfit.search.data import open_dataset
+from boardfit.search.examples import Examples
 from boardfit.search.export import export
 from boardfit.search.network_module import NetworkModule
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
+def images() -> Examples:
     return open_dataset("shapes:120", input_shape=(32, 32, 3), classes=12, seed=0).test
 
 
@@ -34,7 +35,7 @@ def small_module() -> NetworkModule:
     ("runtime", "ending"), [("auto", ".tflite"), ("onnxruntime", ".onnx")], ids=["tflite", "onnx"]
 )
 def test_the_file_computes_what_pytorch_does(
-    tmp_path: Path, images: Images, runtime: str, ending: str
+    tmp_path: Path, images: Examples, runtime: str, ending: str
 ) -> None:
     device = connect("local")
     exported = export(small_module(), tmp_path / "found", device, images, runtime=runtime)
@@ -48,7 +49,7 @@ def test_the_file_computes_what_pytorch_does(
     assert (len(info.inputs), info.outputs[0].shape) == (1, (1, 12))
 
 
-def test_a_network_that_computes_no_numbers_is_not_proven(tmp_path: Path, images: Images) -> None:
+def test_a_network_that_computes_no_numbers_is_not_proven(tmp_path: Path, images: Examples) -> None:
     module = small_module()
     with torch.no_grad():
         next(module.parameters()).fill_(float("nan"))

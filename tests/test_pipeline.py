@@ -27,13 +27,14 @@ from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.table import LookupTable
 from boardfit.search.baseline import uniform_baseline
+from boardfit.search.checkpoint import read_checkpoint
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.metrics import latency, measured
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.pipeline import search
+from boardfit.search.recipe import Recipe
 from boardfit.search.result import SearchResult, read_result
 from boardfit.search.settings import SearchSettings, parse_target
-from boardfit.search.training import Recipe, read_checkpoint
 
 OPTIONS = {"width_factor": 0.25}
 SPACE = open_space("mobilenetv3-32", **OPTIONS)
@@ -209,13 +210,12 @@ import sys
 from pathlib import Path
 from boardfit.profiler.connect import connect
 from boardfit.profiler.table import LookupTable
-from boardfit.search import training
+from boardfit.search.compute import Compute
 from boardfit.search.data import open_dataset
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.pipeline import search
 from boardfit.search.settings import SearchSettings
-from boardfit.search.training import Recipe
-training.CHECKPOINT_SECONDS = 0.05
+from boardfit.search.recipe import Recipe
 space = open_space("mobilenetv3-32", width_factor=0.25)
 data = open_dataset("shapes:200", input_shape=space.input_shape, classes=12, seed=0)
 tiny = Recipe(steps=8, batch_size=16)
@@ -223,7 +223,10 @@ settings = SearchSettings(
     target="60%", evaluations=12, holdout_images=40, supernet=tiny, final=tiny
 )
 print("ready", flush=True)
-search(space, LookupTable.open(sys.argv[1]), connect("fake"), data, settings, Path(sys.argv[2]))
+search(
+    space, LookupTable.open(sys.argv[1]), connect("fake"), data, settings, Path(sys.argv[2]),
+    compute=Compute(checkpoint_seconds=0.05),
+)
 """
 
 

@@ -1,31 +1,39 @@
 """Training: what it learns, that a resumed run ends with the same bits, and damaged checkpoints."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from boardfit.devices.errors import DataError, RunFolderError
+from boardfit.devices.errors import DataError, InputError, RunFolderError
 from boardfit.profiler.progress import Progress, Report, silent
+from boardfit.search.augmentation import Augmentation
+from boardfit.search.checkpoint import read_checkpoint
+from boardfit.search.compute import Compute
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule
-from boardfit.search.scoring import evaluate, evaluate_on_batch_statistics
+from boardfit.search.recipe import Recipe
+from boardfit.search.scoring import evaluate, evaluate_on_batch_statistics, predict
 from boardfit.search.supernet import SuperNetwork
-from boardfit.search.training import (
-    Recipe,
-    read_checkpoint,
-    train_network,
-    train_supernet,
-)
+from boardfit.search.training import train_network, train_supernet
 from boardfit.search.widths import OrderedDropout
 
 SPACE = open_space("mobilenetv3-32", width_factor=0.2)
 RECIPE = Recipe(steps=14, batch_size=16)
+RICH = replace(
+    RECIPE, optimizer="rmsprop", learning_rate=0.002, accumulation=2, label_smoothing=0.1,
+    average=0.9, clip_norm=0.0,
+    augmentation=Augmentation(
+        shift=2, crop=0.5, colour=0.2, cutout=0.3, mixup=0.2, cutmix=1.0
+    ),
+)  # fmt: skip
+SHORT = replace(RECIPE, steps=2)
+SGD = replace(RECIPE, optimizer="sgd", learning_rate=0.05)
+EVERY_STEP = Compute(accelerator="cpu", checkpoint_seconds=0.0)
 Train = Callable[[Path | None, Report], torch.nn.Module]
 
 
@@ -39,43 +47,40 @@ def dataset() -> Dataset:
     return open_dataset("shapes:100", input_shape=SPACE.input_shape, classes=12, seed=0)
 
 
-def alone(dataset: Dataset) -> Train:
+def alone(dataset: Dataset, recipe: Recipe = RECIPE) -> Train:
     def train(checkpoint: Path | None, report: Report) -> torch.nn.Module:
         module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
-        train_network(module, dataset, RECIPE, seed=5, checkpoint=checkpoint, report=report)
+        train_network(
+            module, dataset, recipe, seed=5, checkpoint=checkpoint, compute=EVERY_STEP,
+            report=report,
+        )  # fmt: skip
         return module
 
     return train
 
 
-def together(dataset: Dataset) -> Train:
+def together(dataset: Dataset, recipe: Recipe = RECIPE) -> Train:
     def train(checkpoint: Path | None, report: Report) -> torch.nn.Module:
         module = SuperNetwork(SPACE, torch.Generator().manual_seed(3))
         rng = np.random.default_rng(4)
         train_supernet(
-            module,
-            OrderedDropout(SPACE, rng),
-            dataset,
-            RECIPE,
-            rng,
-            seed=5,
-            checkpoint=checkpoint,
-            report=report,
-        )
+            module, OrderedDropout(SPACE, rng), dataset, recipe, rng, seed=5,
+            checkpoint=checkpoint, compute=EVERY_STEP, report=report,
+        )  # fmt: skip
         return module
 
     return train
 
 
-@pytest.mark.parametrize("make", [alone, together], ids=["network", "super-network"])
+@pytest.mark.parametrize(
+    ("make", "recipe"),
+    [(alone, RECIPE), (alone, RICH), (together, RICH), (together, SGD)],
+    ids=["network", "network, all on", "super-network, all on", "super-network"],
+)
 def test_a_resumed_run_ends_with_the_same_bits(
-    make: Callable[[Dataset], Train],
-    dataset: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Dataset, Recipe], Train], recipe: Recipe, dataset: Dataset, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("boardfit.search.training.CHECKPOINT_SECONDS", 0.0)
-    train = make(dataset)
+    train = make(dataset, recipe)
     expected = train(None, silent).state_dict()
     checkpoint = tmp_path / "training.pt"
     steps: list[float] = []
@@ -95,7 +100,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 
 
 def test_a_finished_run_is_not_trained_again(dataset: Dataset, tmp_path: Path) -> None:
-    train = alone(dataset)
+    train = alone(dataset, replace(RICH, steps=2))
     checkpoint = tmp_path / "training.pt"
     first = train(checkpoint, silent).state_dict()
     steps: list[float] = []
@@ -110,22 +115,45 @@ def test_other_settings_are_refused(dataset: Dataset, tmp_path: Path) -> None:
 
     def train(rate: int) -> None:
         train_network(
-            module, dataset, RECIPE, seed=5, checkpoint=checkpoint, identity={"rate": rate}
+            module, dataset, SHORT, seed=5, checkpoint=checkpoint, identity={"rate": rate}
         )
 
     train(1)
-    with pytest.raises(RunFolderError, match="begun with other settings"):
+    with pytest.raises(RunFolderError, match=r"begun with other settings \(rate\)"):
         train(2)
+
+
+@pytest.mark.parametrize(
+    ("seed", "recipe", "words"),
+    [(6, SHORT, "seed"), (5, replace(SHORT, learning_rate=0.1), "recipe")],
+)
+def test_another_seed_or_recipe_is_another_run(
+    seed: int, recipe: Recipe, words: str, dataset: Dataset, tmp_path: Path
+) -> None:
+    checkpoint = tmp_path / "training.pt"
+    alone(dataset, SHORT)(checkpoint, silent)
+    module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
+    with pytest.raises(RunFolderError, match=rf"begun with other settings \({words}\)"):
+        train_network(module, dataset, recipe, seed=seed, checkpoint=checkpoint)
+
+
+def test_another_version_is_named(dataset: Dataset, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "training.pt"
+    alone(dataset, SHORT)(checkpoint, silent)
+    content = read_checkpoint(checkpoint)
+    torch.save({**content, "version": 1}, checkpoint)
+    with pytest.raises(RunFolderError, match="version 1, this program reads version 2"):
+        read_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 2000])
 def test_a_damaged_checkpoint_is_named(keep: int, dataset: Dataset, tmp_path: Path) -> None:
     checkpoint = tmp_path / "training.pt"
-    alone(dataset)(checkpoint, silent)
+    alone(dataset, SHORT)(checkpoint, silent)
     data = checkpoint.read_bytes()
     checkpoint.write_bytes(data[:keep])
     with pytest.raises(RunFolderError, match=r"training\.pt"):
-        alone(dataset)(checkpoint, silent)
+        alone(dataset, SHORT)(checkpoint, silent)
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
@@ -152,6 +180,59 @@ def test_a_loss_that_is_no_number_is_an_error(dataset: Dataset) -> None:
         train_network(module, dataset, RECIPE, seed=0)
 
 
+def test_parts_of_a_batch_add_up_to_its_gradient(dataset: Dataset) -> None:
+    """Without batch normalisation's part in it, since parts have statistics of their own."""
+
+    def weights(accumulation: int) -> torch.Tensor:
+        module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
+        for layer in module.layers.values():
+            layer.norm = None
+        recipe = Recipe(
+            steps=1, batch_size=16, optimizer="sgd", momentum=0.0, accumulation=accumulation
+        )
+        train_network(module, dataset, recipe, seed=5)
+        return module.layer("head.classifier").weight.detach()
+
+    torch.testing.assert_close(weights(4), weights(1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_learns_from_its_teacher(dataset: Dataset) -> None:
+    """With nothing but the teacher's answers to go by, the pupil gives them."""
+    teacher = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(7))
+    evaluate_on_batch_statistics(teacher, dataset.train, dataset.task)  # running statistics
+    pupil = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
+    before = distance(pupil, teacher, dataset)
+    recipe = Recipe(steps=20, batch_size=25, distillation=1.0)
+    train_network(pupil, dataset, recipe, seed=5, teacher=teacher)
+    assert distance(pupil, teacher, dataset) < 0.5 * before
+
+
+def distance(pupil: NetworkModule, teacher: NetworkModule, dataset: Dataset) -> float:
+    outputs = [predict(module.eval(), dataset.train) for module in (pupil, teacher)]
+    return float(dataset.task.imitation(*outputs).mean())
+
+
+def test_a_teacher_without_a_share_of_the_loss_is_refused(dataset: Dataset) -> None:
+    module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
+    with pytest.raises(InputError, match="needs a teacher"):
+        train_network(module, dataset, replace(RECIPE, distillation=0.5), seed=0)
+    with pytest.raises(InputError, match="a share of the loss"):
+        train_network(module, dataset, RECIPE, seed=0, teacher=module)
+    with pytest.raises(InputError, match="leave distillation to the final recipe"):
+        together(dataset, replace(RECIPE, distillation=0.5))(None, silent)
+
+
+def test_bfloat16_trains_float32_weights_to_nearly_the_same(dataset: Dataset) -> None:
+    recipe = replace(RECIPE, learning_rate=1e-3)
+    exact = together(dataset, recipe)(None, silent).state_dict()
+    half = together(dataset, replace(recipe, precision="bfloat16"))(None, silent).state_dict()
+    for name, value in exact.items():
+        assert half[name].dtype == value.dtype
+    weight = "full.layers.head/classifier.weight"
+    assert not torch.equal(half[weight], exact[weight])
+    torch.testing.assert_close(half[weight], exact[weight], rtol=0.0, atol=0.02)
+
+
 def test_training_learns(dataset: Dataset) -> None:
     # A hundred images are learnt by heart within a few epochs; guessing is right once in twelve.
     module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
@@ -161,18 +242,3 @@ def test_training_learns(dataset: Dataset) -> None:
     assert before.accuracy < 0.3
     assert after.accuracy > 0.5
     assert after.loss < before.loss
-
-
-@given(steps=st.integers(1, 500), warmup=st.floats(0, 1))
-def test_the_learning_rate_rises_then_falls_to_nothing(steps: int, warmup: float) -> None:
-    recipe = Recipe(steps=steps, warmup=warmup)
-    rates = [recipe.rate(step) for step in range(steps)]
-    peak = int(np.argmax(rates))
-    assert rates[: peak + 1] == sorted(rates[: peak + 1])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert 0 < max(rates) <= recipe.learning_rate * (1 + 1e-12)
-
-
-def test_a_recipe_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ValueError, match="above 0"):
-        Recipe(steps=0)
