@@ -185,8 +185,8 @@ def test_parts_of_a_batch_add_up_to_its_gradient(dataset: Dataset) -> None:
 
     def weights(accumulation: int) -> torch.Tensor:
         module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
-        for layer in module.layers.values():
-            layer.norm = None
+        for name in module.names:
+            module.layer(name).norm = None
         recipe = Recipe(
             steps=1, batch_size=16, optimizer="sgd", momentum=0.0, accumulation=accumulation
         )
