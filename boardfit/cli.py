@@ -158,6 +158,10 @@ def search(
     final_steps: Annotated[
         int | None, typer.Option("--final-steps", min=1, help="Steps of the final training.")
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Also write, judge and measure the networks in int8."),
+    ] = False,
     allow_invalid_table: Annotated[
         bool,
         typer.Option("--allow-invalid-table", help="Go on with a table that failed its bar."),
@@ -185,6 +189,7 @@ def search(
         batch_statistics=cast(Any, batch_statistics),
         supernet=supernet,
         final=final,
+        int8=int8,
     )
     name, fields = api.choose_space(space, parse_options(options), table)
     opened = api.open_space(name, fields)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from boardfit.profiler.compare_dtypes import DtypeComparison
     from boardfit.profiler.forecast import Forecast
     from boardfit.profiler.table import Estimate, LookupTable
-    from boardfit.search.result import SearchResult
+    from boardfit.search.result import Finalist, SearchResult
 
 Row = dict[str, Any]
 
@@ -169,21 +169,36 @@ def dtype_words(comparison: DtypeComparison) -> list[str]:
 
 
 def search_rows(result: SearchResult) -> list[Row]:
-    """A row for the found network and one for the uniform baseline."""
-    return [
-        {
-            "network": name,
-            "test_accuracy_%": finalist.accuracy * 100,
-            "file_accuracy_%": finalist.exported_accuracy * 100,
-            "predicted_ms": finalist.predicted.seconds * 1e3,
-            "measured_ms": finalist.seconds * 1e3,
-            "off_%": finalist.prediction_error * 100,
-            "macs_M": finalist.macs / 1e6,
-            "parameters_k": finalist.parameters / 1e3,
-            "file": finalist.file,
-        }
-        for name, finalist in result.finalists.items()
-    ]
+    """A row for the found network and one for the uniform baseline, and for their int8 forms."""
+    rows: list[Row] = []
+    for name, finalist in result.finalists.items():
+        rows.append(_finalist_row(name, finalist))
+        if (int8 := finalist.int8) is not None:
+            rows.append(
+                {
+                    "network": f"{name} int8",
+                    "file_accuracy_%": int8.accuracy * 100,
+                    "measured_ms": int8.seconds * 1e3,
+                    "file": int8.file,
+                    "size_kB": int8.size / 1e3,
+                }
+            )
+    return rows
+
+
+def _finalist_row(name: str, finalist: Finalist) -> Row:
+    return {
+        "network": name,
+        "test_accuracy_%": finalist.accuracy * 100,
+        "file_accuracy_%": finalist.exported_accuracy * 100,
+        "predicted_ms": finalist.predicted.seconds * 1e3,
+        "measured_ms": finalist.seconds * 1e3,
+        "off_%": finalist.prediction_error * 100,
+        "macs_M": finalist.macs / 1e6,
+        "parameters_k": finalist.parameters / 1e3,
+        "file": finalist.file,
+        "size_kB": finalist.size / 1e3,
+    }
 
 
 def search_words(result: SearchResult) -> list[str]:
@@ -192,17 +207,32 @@ def search_words(result: SearchResult) -> list[str]:
     target = seconds_text(result.target)
     share = result.target / result.full_seconds
     kept = "meets" if result.meets_target else "MISSES by more than 5 %"
-    return [
+    words = [
         f"{result.verdict[0].upper()}{result.verdict[1:]}, on {len(found.right)} test images.",
         f"The found network {kept} the target of {target} ({share:.0%} of the full network's "
-        f"{seconds_text(result.full_seconds)}): measured {seconds_text(found.seconds)}, "
-        f"predicted {seconds_text(found.predicted.seconds)}{_limits(found.predicted)}.",
+        f"{seconds_text(result.full_seconds)}): measured {seconds_text(found.seconds)}"
+        f"{_limits('another session', found.limits)}, predicted "
+        f"{seconds_text(found.predicted.seconds)}"
+        f"{_limits('95 % of held-out networks', _ends(found.predicted))}.",
     ]
+    if (int8 := found.int8) is not None:
+        words.append(
+            f"In int8 its file is right on {int8.accuracy:.1%} of the images (in float "
+            f"{found.exported_accuracy:.1%}), takes {seconds_text(int8.seconds)}"
+            f"{_limits('another session', int8.limits)} "
+            f"({int8.seconds / found.seconds:.2f} times) and {int8.size / found.size:.0%} of the "
+            "bytes."
+        )
+    return words
 
 
-def _limits(estimate: Estimate) -> str:
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
     """The limits of a prediction, where the table has networks to tell them from."""
-    if estimate.low == estimate.high:
+    return None if estimate.low == estimate.high else (estimate.low, estimate.high)
+
+
+def _limits(what: str, limits: tuple[float, float] | None) -> str:
+    if limits is None:
         return ""
-    low, high = seconds_text(estimate.low), seconds_text(estimate.high)
-    return f" (95 % of held-out networks: {low} to {high})"
+    low, high = map(seconds_text, limits)
+    return f" ({what}: {low} to {high})"

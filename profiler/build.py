@@ -20,7 +20,7 @@ from .description import read_layer, read_network
 from .fragments import ROLE
 from .growth import next_operators
 from .judge import Judged, judge
-from .layers import Layer
+from .layers import Layer, Network
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
@@ -296,9 +296,13 @@ def sources(entries: Iterable[Entry], runtime: str = AUTO) -> dict[str, Source]:
         else:
             whole = entry.content["network"] if entry.role == ROLE else entry.content
             network = read_network(whole)
-            memory = 3 * network.parameter_bytes + 2 * network.peak_memory
-            found[entry.key] = Source(partial(kind.emit, network), memory + _OVERHEAD_BYTES)
+            found[entry.key] = Source(partial(kind.emit, network), model_memory(network))
     return found
+
+
+def model_memory(network: Network) -> int:
+    """Bytes that a worker takes for a whole network, rather too many."""
+    return 3 * network.parameter_bytes + 2 * network.peak_memory + _OVERHEAD_BYTES
 
 
 def layer_memory(layer: Layer) -> int:

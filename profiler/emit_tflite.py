@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .layers import FloatArray, Layer, Network, Shape, Weights
+from .layers import FloatArray, Layer, Network, Node, Shape, Weights
 from .quantization import Quantization, Step, quantize_activations, quantize_weights
 from .tflite_format import ACTIVATION_CODE, OPERATOR_FORMAT, PADDING_SAME, PADDING_VALID
 from .worker import POOL, drawn
@@ -59,7 +59,7 @@ def _emit(
     ]
     for number, (layer, reads) in enumerate(steps):
         scale = scales[len(inputs) + number]
-        name = "output" if number == len(steps) - 1 else names[number] or f"tensor_{number}"
+        name = _tensor_name(names, number)
         output = writer.tensor((1, *layer.output), name=name, quantization=scale)
         constants: list[int] = []
         if layer.weight_shapes:
@@ -77,6 +77,16 @@ def _emit(
         writer.operator(form, version, [*read_tensors, *constants], output, _options(layer))
         tensors.append(output)
     return writer.finish(inputs=tensors[: len(inputs)], outputs=[tensors[-1]])
+
+
+def tensor_name(nodes: Sequence[Node], tensor: int) -> str:
+    """What a tensor of a network is called in its file: tensor 0 is the input, and n + 1 the output
+    of node n."""
+    return "input" if tensor == 0 else _tensor_name([node.name for node in nodes], tensor - 1)
+
+
+def _tensor_name(names: Sequence[str], number: int) -> str:
+    return "output" if number == len(names) - 1 else names[number] or f"tensor_{number}"
 
 
 def random_weights(layer: Layer, rng: np.random.Generator) -> Weights:

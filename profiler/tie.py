@@ -7,6 +7,7 @@ and then ties the sessions together.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -60,6 +61,7 @@ def measure_tied(
     anchors: int = 5,
     schedule: Schedule | None = None,
     path: Path | None = None,
+    stage: str = "measure the networks",
     report: Report = silent,
 ) -> dict[str, TiedMeasurement]:
     """Measure networks, with their weights where they have some, interleaved with anchors.
@@ -72,13 +74,7 @@ def measure_tied(
     """
     networks = {name: table.form_of(network) for name, network in networks.items()}
     predicted = {name: table.latency(network) for name, network in networks.items()}
-    runtime = table.runtime
-    emit = format_of_runtime(runtime).emit
-    models: dict[str, tuple[Entry, Source]] = {}
-    for name, network in networks.items():
-        entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
-        source = sources([entry], runtime)[entry.key]
-        models[name] = entry, replace(source, emit=partial(emit, network))
+    models = {name: network_model(table, name, network) for name, network in networks.items()}
     anchor_ratio, found = measure_with_anchors(
         table,
         device,
@@ -86,7 +82,7 @@ def measure_tied(
         anchors=anchors,
         schedule=schedule,
         path=path,
-        stage="measure the networks",
+        stage=stage,
         report=report,
     )
     return {
@@ -98,6 +94,20 @@ def measure_tied(
         )
         for name, (entry, _) in models.items()
     }
+
+
+def network_model(table: LookupTable, name: str, network: Network) -> tuple[Entry, Source]:
+    """A network to be measured in the table's runtime, with its weights where it has some."""
+    entry = Entry(f"{name} {network_key(network)}", "network", describe_network(network))
+    source = sources([entry], table.runtime)[entry.key]
+    emit = format_of_runtime(table.runtime).emit
+    return entry, replace(source, emit=partial(emit, network))
+
+
+def file_model(name: str, data: bytes, memory: int) -> tuple[Entry, Source]:
+    """A model file to be measured; `memory` is what it takes once loaded, in bytes."""
+    key = f"{name} {hashlib.sha256(data).hexdigest()[:16]}"
+    return Entry(key, "file", {"bytes": len(data)}), Source(lambda: data, memory)
 
 
 def measure_with_anchors(
@@ -157,6 +167,11 @@ def measure_with_anchors(
             report=report,
         )
         measured = {entry.key: measurement(store, entry.key, schedule.runs) for entry in entries}
+    # Sessions that are slow for the anchors are slow for the others.
+    companions = tuple(measured[key].run_minima for key in chosen)
+    measured |= {
+        entry.key: replace(measured[entry.key], companions=companions) for entry, _ in models
+    }
     ratio = float(np.median([measured[key].minimum / known[key][1] for key in chosen]))
     return ratio, measured
 

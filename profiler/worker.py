@@ -94,6 +94,17 @@ def drawn(exponent: int, start: int, count: int) -> NDArray[np.float32]:
     return scaled
 
 
+def _stored(values: NDArray[np.float32], tensor: Answer) -> NDArray[Any]:
+    """Numbers as a tensor holds them: as integers where it is quantised."""
+    scale, zero_point = tensor["quantization"]
+    if not scale:
+        return values
+    kind = np.iinfo(tensor["dtype"])
+    numbers = np.clip(np.rint(values / np.float32(scale)) + zero_point, kind.min, kind.max)
+    stored: NDArray[Any] = numbers.astype(tensor["dtype"])
+    return stored
+
+
 class LitertModel:
     """A model that is loaded, with random inputs in place."""
 
@@ -115,13 +126,17 @@ class LitertModel:
         self.invoke: Callable[[], object] = self._interpreter.invoke
 
     def predict(self, data: bytes) -> bytes:
-        """One inference: float32 bytes in, float32 bytes of the first output out."""
-        tensor = self._inputs[0]
+        """One inference: float32 bytes in, float32 bytes of the first output out; of a quantised
+        model the numbers that its integers stand for."""
+        tensor, found = self._inputs[0], self._outputs[0]
         values = np.frombuffer(data, np.float32).reshape(tensor["shape"])
-        self._interpreter.set_tensor(tensor["index"], values)
+        self._interpreter.set_tensor(tensor["index"], _stored(values, tensor))
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._outputs[0]["index"])
-        return np.ascontiguousarray(output, np.float32).tobytes()
+        output = self._interpreter.get_tensor(found["index"]).astype(np.float32)
+        scale, zero_point = found["quantization"]
+        if scale:
+            output = (output - np.float32(zero_point)) * np.float32(scale)
+        return np.ascontiguousarray(output).tobytes()
 
     def placement(self) -> list[list[Any]] | None:
         """Index and name of the operators that no delegate took, or None where nobody knows."""

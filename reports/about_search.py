@@ -10,6 +10,7 @@ from .frames import finalists_frame, percent_text, plain_text, three_digits, tim
 from .plots_search import network_drawing, parts_bars, prediction_plot, trade_off_plot
 from .sources import SearchSource
 
+INT8_LOSS = 0.02  # of the accuracy, which int8 should not cost
 FAR_FROM_ONE = 0.10  # of the anchor ratio: the board was this much faster or slower
 
 
@@ -101,6 +102,17 @@ def _findings(source: SearchSource) -> tuple[Finding, ...]:
                     f"{percent_text(finalist.exported_accuracy)} against "
                     f"{percent_text(finalist.accuracy)} on the test images.",
                     "Do not deploy it before the cause is known; please report it.",
+                )
+            )
+        lost = finalist.exported_accuracy - (finalist.int8 or finalist).accuracy
+        if finalist.int8 is not None and lost > INT8_LOSS:
+            findings.append(
+                Finding(
+                    f"In int8 the {name} network loses {lost * 100:.1f} points of accuracy: "
+                    f"{percent_text(finalist.int8.accuracy)} against "
+                    f"{percent_text(finalist.exported_accuracy)}.",
+                    "Deploy the float file, or train longer: the better a network knows its "
+                    "classes apart, the less the rounding costs.",
                 )
             )
     ratio = found.anchor_ratio

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ..profiler.families import by_family, channels
 from ..profiler.layers import Network
 from ..profiler.profile_model import ModelProfile
 from ..profiler.table import LookupTable
-from ..search.result import Finalist, SearchResult
+from ..search.result import Finalist, Int8File, SearchResult
 from .sources import Journal, Sample
 
 MILLISECONDS = 1e3  # in a second
@@ -292,6 +293,24 @@ def pareto(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
     return front
 
 
+INT8_PROPERTIES: dict[str, Callable[[Int8File], str]] = {
+    "the file's test accuracy": lambda i: percent_text(i.accuracy),
+    "latency, measured": lambda i: time_text(i.seconds),
+    "… where another session falls": lambda i: _limits(i.limits),
+    "… verdict on the samples": lambda i: i.verdict,
+    "file size": lambda i: bytes_text(i.size),
+    "file": lambda i: i.file,
+}
+
+
+def _of_int8(get: Callable[[Int8File], str], finalist: Finalist) -> str:
+    return "" if finalist.int8 is None else get(finalist.int8)
+
+
+def _limits(limits: tuple[float, float] | None) -> str:
+    return "not known" if limits is None else interval_text(*limits)
+
+
 def finalists_frame(result: SearchResult) -> pd.DataFrame:
     """The comparison of the trained networks: a row a property, a column a network, in words."""
     properties: dict[str, Callable[[Finalist], str]] = {
@@ -302,6 +321,7 @@ def finalists_frame(result: SearchResult) -> pd.DataFrame:
         "Latency, measured (in the table's terms)": lambda f: time_text(f.seconds),
         "… as taken (median)": lambda f: time_text(f.measured.seconds),
         "… 95 % interval": lambda f: interval_text(f.measured.low, f.measured.high),
+        "… where another session falls (in the table's terms)": lambda f: _limits(f.limits),
         "… verdict on the samples": lambda f: f.verdict,
         "Predicted relative to measured": lambda f: f"{f.prediction_error * 100:+.1f} %",
         "Board's slowness now relative to the table's": lambda f: three_digits(f.anchor_ratio),
@@ -311,6 +331,10 @@ def finalists_frame(result: SearchResult) -> pd.DataFrame:
         "File size": lambda f: bytes_text(f.size),
         "File": lambda f: f.file,
     }
+    if any(finalist.int8 for finalist in result.finalists.values()):
+        properties |= {
+            f"int8: {what}": partial(_of_int8, get) for what, get in INT8_PROPERTIES.items()
+        }
     columns = {"": list(properties)}
     for name, finalist in result.finalists.items():
         columns[name.capitalize()] = [get(finalist) for get in properties.values()]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ..devices.base import Device
-from ..devices.errors import MeasurementError
+from ..devices.errors import InputError, MeasurementError
 from ..devices.files import write_atomically
 from ..profiler.connect import connect
-from ..profiler.model_format import AUTO, format_of_runtime
+from ..profiler.model_format import AUTO, TFLITE, format_of_runtime
 from ..profiler.open_session import Session, open_session, tells_outputs
 from ..profiler.run_litert import Model
 from .examples import Examples, in_order, normalise
 from .network_module import NetworkModule, to_network
+from .quantize import check_quantizer, quantize
 from .scoring import predict
 
 TOLERANCE = 1e-3  # of the largest output; float32 sums in another order differ by 1e-6 or so
@@ -51,14 +53,67 @@ def export(
     """
     module.eval()
     kind = format_of_runtime(runtime)
-    path = path.with_suffix(kind.suffix)
-    data = kind.emit(to_network(module))
+    exported = _prove(
+        module, kind.emit(to_network(module)), path.with_suffix(kind.suffix), device, test,
+        threads, runtime,
+    )  # fmt: skip
+    if not exported.difference <= TOLERANCE:
+        raise MeasurementError(
+            f"{exported.path} does not compute what PyTorch does: outputs differ by "
+            f"{exported.difference:.1e} of the largest (allowed: {TOLERANCE:.0e}); please report "
+            "this with the file"
+        )
+    return exported
+
+
+def export_int8(
+    module: NetworkModule,
+    path: Path,
+    device: Device,
+    test: Examples,
+    calibration: Iterable[Tensor],
+    *,
+    threads: int = 1,
+    runtime: str = AUTO,
+) -> Exported:
+    """Write the module in static int8 as `PATH.int8.tflite`, and judge the file on the board.
+
+    `calibration` are batches of training images, see `quantize`. What int8 costs in accuracy is
+    told and not judged. Raises what `quantize` raises, and `InputError` for a runtime that does not
+    take TFLite's files.
+    """
+    module.eval()
+    check_int8(runtime)
+    data = quantize(module, calibration)
+    path = path.with_name(f"{path.name}.int8{TFLITE.suffix}")
+    return _prove(module, data, path, device, test, threads, runtime)
+
+
+def check_int8(runtime: str) -> None:
+    """Raise `InputError` where a runtime does not take int8 files of ours, and `BoardfitError`
+    where the package that writes them is missing."""
+    if format_of_runtime(runtime) != TFLITE:
+        raise InputError(
+            f"int8 files are written for TFLite's runtimes, not for {runtime}; go without --int8"
+        )
+    check_quantizer()
+
+
+def _prove(
+    module: NetworkModule,
+    data: bytes,
+    path: Path,
+    device: Device,
+    test: Examples,
+    threads: int,
+    runtime: str,
+) -> Exported:
+    """Write the file, and run it on the test images where it will be used."""
     write_atomically(path, data)
     expected = predict(module, test).numpy()
     with _outputs(device, threads, runtime) as session:
-        for _ in session.load([Model("exported", lambda: data)]):
-            pass
-        order = (0, 2, 3, 1) if kind.channels_last else (0, 1, 2, 3)
+        session.load_one(Model("exported", lambda: data))
+        order = (0, 2, 3, 1) if format_of_runtime(runtime).channels_last else (0, 1, 2, 3)
         outputs = np.concatenate(
             [
                 session.predict("exported", normalise(chunk.images).permute(order).numpy())
@@ -66,11 +121,6 @@ def export(
             ]
         )
     difference = float(np.abs(outputs - expected).max() / np.abs(expected).max())
-    if not difference <= TOLERANCE:
-        raise MeasurementError(
-            f"{path} does not compute what PyTorch does: outputs differ by {difference:.1e} of "
-            f"the largest (allowed: {TOLERANCE:.0e}); please report this with the file"
-        )
     accuracy = float((outputs.argmax(1) == test.targets.numpy()).mean())
     return Exported(path, len(data), accuracy, difference)
 

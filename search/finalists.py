@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..devices.base import Device
-from ..profiler.layers import Network
+from ..profiler.build import model_memory
+from ..profiler.measurement import Measurement
 from ..profiler.progress import Report
 from ..profiler.table import LookupTable
-from ..profiler.tie import TiedMeasurement, measure_tied
+from ..profiler.tie import file_model, measure_with_anchors, network_model
 from .compute import Compute
 from .data import Dataset
-from .examples import Examples
-from .export import Exported, export
+from .examples import Examples, Request, normalise
+from .export import Exported, export, export_int8
 from .network_module import NetworkModule, to_network
-from .result import Finalist
+from .quantize import CALIBRATION_IMAGES
+from .result import Finalist, Int8File
 from .scoring import predict
 from .settings import SearchSettings
 from .space import Architecture, SearchSpace
@@ -74,64 +79,99 @@ def prove_finalists(
     modules: Mapping[str, NetworkModule],
     table: LookupTable,
     device: Device,
-    test: Examples,
+    dataset: Dataset,
     folder: Path,
     report: Report,
+    *,
+    int8: bool = False,
 ) -> dict[str, Finalist]:
     """Write each trained network to a file, judge the file on the board, and measure them all
-    interleaved with anchors of the table."""
-    exported = {
-        name: export(
-            module, folder / name, device, test, threads=table.threads, runtime=table.runtime
-        )
-        for name, module in modules.items()
-    }
-    tied = measure_tied(
+    interleaved with anchors of the table.
+
+    With `int8` the same is done with each network's int8 form. Of an int8 table the int8 file is
+    what is measured.
+    """
+    how: dict[str, Any] = {"threads": table.threads, "runtime": table.runtime}
+    test = dataset.test
+    calibration = calibration_batches(dataset.train) if int8 else []
+    floats, quantized = {}, {}
+    for name, module in modules.items():
+        floats[name] = export(module, folder / name, device, test, **how)
+        if int8:
+            quantized[name] = export_int8(module, folder / name, device, test, calibration, **how)
+    models = {}
+    for name, module in modules.items():
+        network = to_network(module)
+        if int8:
+            data = quantized[name].path.read_bytes()
+            memory = len(data) + model_memory(network)
+            models[name, "int8"] = file_model(f"{name} int8", data, memory)
+        if not (int8 and table.dtype == "int8"):
+            models[name, "float32"] = network_model(table, name, table.form_of(network))
+    ratio, measured = measure_with_anchors(
         table,
         device,
-        {name: to_network(module) for name, module in modules.items()},
+        list(models.values()),
         path=folder / "measured.boardfit",
+        stage="measure the networks",
         report=report,
     )
-    return {
-        name: _finalist(
-            space.network(architecture),
-            architecture,
-            exported[name],
-            tied[name],
-            _right(modules[name], test),
+    taken = {which: measured[entry.key] for which, (entry, _) in models.items()}
+    finalists = {}
+    for name, architecture in architectures.items():
+        network = space.network(architecture)
+        found = taken.get((name, "float32")) or taken[name, "int8"]
+        right = _right(modules[name], test)
+        finalists[name] = Finalist(
+            architecture=architecture,
+            predicted=table.latency(table.form_of(network)),
+            seconds=found.minimum / ratio,
+            anchor_ratio=ratio,
+            measured=found.median,
+            verdict=found.verdict,
+            accuracy=right.count("1") / len(right),
+            exported_accuracy=floats[name].accuracy,
+            difference=floats[name].difference,
+            right=right,
+            macs=network.macs,
+            parameters=network.parameters,
+            peak_memory=network.peak_memory,
+            file=floats[name].path.name,
+            size=floats[name].size,
+            limits=limits_in_terms_of_table(found, ratio),
+            int8=_int8_file(quantized[name], taken[name, "int8"], ratio) if int8 else None,
         )
-        for name, architecture in architectures.items()
-    }
+    return finalists
+
+
+def calibration_batches(training: Examples) -> list[Tensor]:
+    """Training images as networks are fed them, for the ranges of activations in int8.
+
+    They are spread over the whole split, which may be in the order of its classes.
+    """
+    count = min(CALIBRATION_IMAGES, len(training))
+    places = np.linspace(0, len(training) - 1, count).astype(np.int64)
+    return [normalise(chunk.images) for chunk in training.read([Request(places)])]
+
+
+def limits_in_terms_of_table(measured: Measurement, ratio: float) -> tuple[float, float] | None:
+    """Between which limits another session's value falls; None where nobody knows."""
+    interval = measured.another_session
+    return None if interval is None else (interval.low / ratio, interval.high / ratio)
+
+
+def _int8_file(exported: Exported, measured: Measurement, ratio: float) -> Int8File:
+    return Int8File(
+        accuracy=exported.accuracy,
+        seconds=measured.minimum / ratio,
+        limits=limits_in_terms_of_table(measured, ratio),
+        verdict=measured.verdict,
+        file=exported.path.name,
+        size=exported.size,
+    )
 
 
 def _right(module: NetworkModule, test: Examples) -> str:
     module.eval()
     answers = predict(module, test).argmax(1)
     return "".join("1" if right else "0" for right in (answers == test.targets).tolist())
-
-
-def _finalist(
-    network: Network,
-    architecture: Architecture,
-    exported: Exported,
-    tied: TiedMeasurement,
-    right: str,
-) -> Finalist:
-    return Finalist(
-        architecture=architecture,
-        predicted=tied.predicted,
-        seconds=tied.seconds,
-        anchor_ratio=tied.anchor_ratio,
-        measured=tied.measurement.median,
-        verdict=tied.measurement.verdict,
-        accuracy=right.count("1") / len(right),
-        exported_accuracy=exported.accuracy,
-        difference=exported.difference,
-        right=right,
-        macs=network.macs,
-        parameters=network.parameters,
-        peak_memory=network.peak_memory,
-        file=exported.path.name,
-        size=exported.size,
-    )

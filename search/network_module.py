@@ -147,16 +147,21 @@ class NetworkModule(nn.Module):
         """The names of the weighted layers, in the order in which they run."""
         return tuple(key.replace("/", ".") for key in self.layers)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
+        """Run the network; `see` is shown each tensor with its number (0: the images)."""
         if images.dim() == 4:
             images = images.contiguous(memory_format=torch.channels_last)
         tensors = {0: images}
+        if see is not None:
+            see(0, images)
         for number, node, finished in self._steps:
             inputs = [tensors[tensor] for tensor in node.inputs]
             if node.layer.weight_shapes:
                 tensors[number + 1] = self.layers[_key(node, number)](inputs[0])
             else:
                 tensors[number + 1] = _run(node.layer, inputs)
+            if see is not None:
+                see(number + 1, tensors[number + 1])
             for tensor in finished:
                 del tensors[tensor]
         return tensors[len(self._steps)]

@@ -29,6 +29,7 @@ from .compute import Compute
 from .data import Dataset
 from .evaluation import Evaluator, History, Trial, best_trial
 from .examples import first
+from .export import check_int8
 from .finalists import prove_finalists, train_finalist
 from .metrics import Metric, latency, reachable
 from .network_module import NetworkModule
@@ -66,6 +67,9 @@ def search(
     compute = compute or Compute()
     if not allow_invalid_table:
         table.check()
+    int8 = settings.int8 or table.dtype == "int8"
+    if int8:  # now, and not after hours of training
+        check_int8(table.runtime)
     metric = latency(space, table)
     full_seconds = float(metric([space.full])[0])
     value, is_share = parse_target(settings.target)
@@ -96,8 +100,9 @@ def search(
                 )
         with occupied(device, f"measure {folder.name}", tell=telling(report)), parts("measure"):
             finalists = prove_finalists(
-                space, architectures, modules, table, device, dataset.test, folder, report
-            )
+                space, architectures, modules, table, device, dataset, folder, report,
+                int8=int8,
+            )  # fmt: skip
         result = SearchResult(
             space=space.name,
             data=dataset.name,

@@ -22,13 +22,30 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
+class Int8File:
+    """A finalist as a static int8 file: `accuracy` is the file's own on the test images in the
+    board's runtime, `seconds` its measured latency in the table's terms with the limits between
+    which another session's value falls (95 %), `verdict` what its samples are worth, `size` in
+    bytes."""
+
+    accuracy: float
+    seconds: float
+    limits: tuple[float, float] | None
+    verdict: str
+    file: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Finalist:
     """A network that was trained on its own, exported and measured.
 
     `seconds` is the measured latency in the table's terms (`anchor_ratio`: the board's slowness
-    now relative to then), `measured` the median as it was taken, `verdict` what its samples are
-    worth. `accuracy` is PyTorch's on the test images, `exported_accuracy` the file's own on the
-    board; `right` has a 1 for each test image that the network gets right, in order.
+    now relative to then) with the `limits` between which another session's value falls (95 %),
+    `measured` the median as it was taken, `verdict` what its samples are worth. `accuracy` is
+    PyTorch's on the test images, `exported_accuracy` the float file's own on the board; `right` has
+    a 1 for each test image that the network gets right, in order. `int8` is its int8 form, where
+    that was asked for.
     """
 
     architecture: Architecture
@@ -46,6 +63,8 @@ class Finalist:
     peak_memory: int
     file: str
     size: int
+    limits: tuple[float, float] | None = None
+    int8: Int8File | None = None
 
     @property
     def prediction_error(self) -> float:
@@ -178,5 +197,15 @@ def _finalist(content: dict[str, Any]) -> Finalist:
         "architecture": tuple(content["architecture"]),
         "predicted": Estimate(**content["predicted"]),
         "measured": Interval(**content["measured"]),
+        "limits": _limits(content.get("limits")),
     }
+    if (int8 := content.get("int8")) is not None:
+        fields["int8"] = Int8File(**{**int8, "limits": _limits(int8["limits"])})
     return Finalist(**fields)
+
+
+def _limits(content: Any) -> tuple[float, float] | None:
+    if content is None:
+        return None
+    low, high = content
+    return float(low), float(high)

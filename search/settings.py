@@ -22,7 +22,9 @@ class SearchSettings:
     """What is searched for, and how much work goes into it.
 
     `target` is a latency (`"3ms"`, `"450us"`, `"0.003s"`) or a share of the full network's
-    (`"50%"`). `evaluations` bounds the networks that are scored on `holdout_images`.
+    (`"50%"`). `evaluations` bounds the networks that are scored on `holdout_images`. With `int8`
+    the trained networks are also written and measured as static int8 files; an int8 table asks for
+    that by itself.
     """
 
     target: str = "50%"
@@ -34,6 +36,7 @@ class SearchSettings:
     batch_statistics: BatchStatistics = "holdout"
     supernet: Recipe = SUPERNET_RECIPE
     final: Recipe = FINAL_RECIPE
+    int8: bool = False
 
     def __post_init__(self) -> None:
         parse_target(self.target)

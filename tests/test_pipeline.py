@@ -23,18 +23,26 @@ from boardfit.devices.errors import (
 )
 from boardfit.devices.files import exclusive
 from boardfit.profiler.connect import connect
+from boardfit.profiler.progress import silent
 from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.simulated import simulated_seconds
 from boardfit.profiler.table import LookupTable
+from boardfit.reports.frames import finalists_frame
 from boardfit.search.baseline import uniform_baseline
 from boardfit.search.checkpoint import read_checkpoint
 from boardfit.search.data import Dataset, open_dataset
+from boardfit.search.finalists import prove_finalists
 from boardfit.search.metrics import latency, measured
 from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.network_module import NetworkModule
 from boardfit.search.pipeline import search
 from boardfit.search.recipe import Recipe
-from boardfit.search.result import SearchResult, read_result
+from boardfit.search.result import SearchResult, read_result, write_result
 from boardfit.search.settings import SearchSettings, parse_target
+from boardfit.summary import search_rows, search_words
+
+from .report_examples import make_search
 
 OPTIONS = {"width_factor": 0.25}
 SPACE = open_space("mobilenetv3-32", **OPTIONS)
@@ -203,6 +211,51 @@ def test_targets_are_read(text: str, value: tuple[float, bool]) -> None:
 def test_other_targets_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a latency"):
         parse_target(text)
+
+
+def test_int8_files_are_judged_and_measured_beside_the_float_ones(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    architectures = {"found": SPACE.narrowed(0.6), "uniform": SPACE.narrowed(0.5)}
+    generator = torch.Generator().manual_seed(0)
+    modules = {
+        name: NetworkModule(SPACE.network(architecture), generator)
+        for name, architecture in architectures.items()
+    }
+    proven = prove_finalists(
+        SPACE, architectures, modules, table, connect("fake"), dataset, tmp_path, silent, int8=True
+    )
+    for name, finalist in proven.items():
+        int8 = finalist.int8
+        assert int8 is not None
+        assert (finalist.file, int8.file) == (f"{name}.tflite", f"{name}.int8.tflite")
+        data = (tmp_path / int8.file).read_bytes()
+        assert int8.size == len(data) < finalist.size
+        assert int8.seconds == pytest.approx(simulated_seconds(data), rel=0.05)
+        assert finalist.seconds == pytest.approx(finalist.predicted.seconds, rel=0.05)
+        for seconds, limits in ((finalist.seconds, finalist.limits), (int8.seconds, int8.limits)):
+            assert limits is not None
+            assert limits[0] < seconds * 1.01 < limits[1] * 1.02
+        assert abs(int8.accuracy - finalist.exported_accuracy) < 0.1
+    result = make_search(finalists=proven)
+    write_result(result, tmp_path)
+    assert read_result(tmp_path) == result
+    rows = {row["network"]: row for row in search_rows(result)}
+    assert list(rows) == ["found", "found int8", "uniform", "uniform int8"]
+    assert rows["found int8"]["file"] == "found.int8.tflite"
+    assert "In int8 its file is right on" in " ".join(search_words(result))
+    assert "int8: the file's test accuracy" in set(finalists_frame(result)[""])
+
+
+def test_an_int8_search_needs_a_runtime_of_tflite(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    other = LookupTable(
+        table.path, table.operators, table.networks, table.calibration, table.validation,
+        table.provenance, {**table.conditions, "runtime": "onnxruntime"}, table.runs,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="not for onnxruntime"):
+        search(SPACE, other, connect("fake"), dataset, replace(SETTINGS, int8=True), tmp_path)
 
 
 KILLED = """

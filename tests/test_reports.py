@@ -60,7 +60,7 @@ from boardfit.reports.sources import (
     TableSource,
     open_source,
 )
-from boardfit.search.result import FILE_NAME, SearchResult, write_result
+from boardfit.search.result import FILE_NAME, Int8File, SearchResult, write_result
 
 from . import browser
 from .conftest import missing
@@ -337,6 +337,7 @@ def search_with(**changes: Any) -> SearchSource:
         ({"verdict": "drifting"}, "is drifting"),
         ({"anchor_ratio": 1.3}, "now take 1.30 times as long"),
         ({"exported_accuracy": 0.5}, "disagree"),
+        ({"int8": Int8File(0.83, 9e-4, None, "steady", "f", 1)}, "In int8 the found network loses"),
     ],
 )  # fmt: skip
 def test_a_search_tells_what_to_beware_of(changes: dict[str, Any], words: str) -> None:
