@@ -23,7 +23,7 @@ import table_transfer
 
 from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.emit_tflite import emit, emit_layer
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 

@@ -23,7 +23,7 @@ from boardfit.profiler.campaign import MEMORY_CAP
 from boardfit.profiler.connect import connect
 from boardfit.profiler.layers import Layer
 from boardfit.profiler.table_values import run_values
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 ENTRIES = 25_000

@@ -34,7 +34,7 @@ from boardfit.profiler.entry_verdict import entry_verdicts
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Entry, Store
 from boardfit.profiler.table_values import smallest_of_runs
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-32"

@@ -44,7 +44,7 @@ from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 FAULTS = 200

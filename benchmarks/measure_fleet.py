@@ -25,7 +25,7 @@ from boardfit.profiler.fleet_build import Boards, build_fleet_table
 from boardfit.profiler.fleet_dask import local_cluster
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.store import Store
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE, PIXELS = "mobilenetv3-32", 128

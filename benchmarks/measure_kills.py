@@ -31,7 +31,7 @@ from boardfit.devices.errors import BoardfitError
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.profiler.schedule import Schedule
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 # Fewer operators than the space has, so that some are chosen while the first run is measured.
 space = open_space("mobilenetv3-32", width_factor=0.25)

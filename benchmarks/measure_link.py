@@ -22,7 +22,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.search.metrics import latency
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 from tests.slow_link import SlowLink
 from tests.sshd import Sshd

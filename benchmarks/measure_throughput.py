@@ -32,7 +32,7 @@ from boardfit.profiler.layers import Layer
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Entry, Store
 from boardfit.profiler.table_values import run_values
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-large"

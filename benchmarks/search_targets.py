@@ -16,9 +16,9 @@ from table_line import validation_of
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
 from boardfit.search.data import open_dataset
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.pipeline import search
 from boardfit.search.settings import SearchSettings, recipes
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-32"

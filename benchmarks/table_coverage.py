@@ -15,7 +15,7 @@ from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.profiler.table_values import run_values
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 ENTRIES = 300

@@ -7,7 +7,7 @@ from table_line import built
 from boardfit.profiler.compare_dtypes import compare_dtypes
 from boardfit.profiler.connect import connect
 from boardfit.profiler.layers import DTYPES
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 from boardfit.summary import dtype_words
 

@@ -17,7 +17,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
 from boardfit.profiler.tie import measure_tied
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 KERNELS = {"3, 5": [3, 5], "3, 5, 7": [3, 5, 7]}

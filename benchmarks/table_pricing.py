@@ -11,8 +11,9 @@ from table_line import built
 from boardfit.profiler.connect import connect
 from boardfit.profiler.table import LookupTable
 from boardfit.search.metrics import as_architectures, latency
-from boardfit.search.mobilenetv3 import LARGE, mobilenetv3, open_space
+from boardfit.search.mobilenetv3 import LARGE, mobilenetv3
 from boardfit.search.space import SearchSpace
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 COUNT = 200_000

@@ -9,7 +9,7 @@ from boardfit.profiler.calibration import Calibration, Validation, fit, predict
 from boardfit.profiler.connect import connect
 from boardfit.profiler.table import LookupTable
 from boardfit.profiler.table_values import representative
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-32"

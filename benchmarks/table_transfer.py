@@ -25,7 +25,7 @@ from boardfit.profiler.plan import plan_transfer
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 SPACE = "mobilenetv3-32"

@@ -319,9 +319,9 @@ def choose_space(
 
 def open_space(name: str, options: SpaceOptions | None = None) -> SearchSpace:
     """A search space by its name, with its fields replaced by `options`."""
-    from boardfit.search import mobilenetv3
+    from boardfit.search import spaces
 
-    return mobilenetv3.open_space(name, **(options or {}))
+    return spaces.open_space(name, **(options or {}))
 
 
 def find_network(

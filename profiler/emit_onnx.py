@@ -189,6 +189,10 @@ class _Writer:
             sizes = self._integers(output, "sizes", channels_first(layer.output))
             how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
             self._node("Resize", [x, "", "", sizes], output, **how)
+        elif layer.op == "resize_nearest_neighbor":
+            sizes = self._integers(output, "sizes", channels_first(layer.output))
+            how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
+            self._node("Resize", [x, "", "", sizes], output, nearest_mode="floor", **how)
         elif layer.op == "softmax":
             self._node("Softmax", [x], output, axis=1)
         else:

@@ -120,7 +120,7 @@ def _integers(layer: Layer) -> list[object]:
         integers = [[1, 2]]
     elif layer.op == "reshape":
         integers = [[1, *layer.output]]
-    elif layer.op == "resize_bilinear":
+    elif layer.op in {"resize_bilinear", "resize_nearest_neighbor"}:
         integers = [list(layer.output[:2])]
     return integers
 

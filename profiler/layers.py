@@ -8,7 +8,7 @@ batch is always 1. Nothing here knows of PyTorch, TFLite or boards.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -33,6 +33,7 @@ Operator = Literal[
     "logistic",
     "reshape",
     "resize_bilinear",
+    "resize_nearest_neighbor",
     "softmax",
 ]
 Activation = Literal["none", "relu", "relu6"]
@@ -166,12 +167,33 @@ def shape_text(shape: Shape) -> str:
 class Node:
     """A layer in its place: `inputs` are tensor numbers (0 is the network's input, i + 1 the
     output of node i). `name` ties it to trained weights; `batch_norm` says that it is trained
-    with batch normalisation, which is folded into the weights before emission."""
+    with batch normalisation, which is folded into the weights before emission, `bias` that it is
+    trained with a bias where there is none (otherwise the bias is 0)."""
 
     layer: Layer
     inputs: tuple[int, ...]
     name: str = ""
     batch_norm: bool = False
+    bias: bool = True
+
+
+def peak_elements(
+    inputs: Sequence[Shape], nodes: Sequence[Node], held: Collection[int] = ()
+) -> int:
+    """The elements of the tensors that are alive at once, at the worst moment; 0 without nodes.
+
+    Tensors are the inputs, then the nodes' outputs. Each lives from the node that writes it to the
+    last node that reads it; those in `held`, and the last, live on.
+    """
+    last_use = {tensor: i for i, node in enumerate(nodes) for tensor in node.inputs}
+    last_use |= dict.fromkeys([*held, len(inputs) + len(nodes) - 1], len(nodes))
+    alive = {tensor: math.prod(shape) for tensor, shape in enumerate(inputs)}
+    peak = 0
+    for number, node in enumerate(nodes):
+        alive[len(inputs) + number] = math.prod(node.layer.output)
+        peak = max(peak, sum(alive.values()))
+        alive = {t: size for t, size in alive.items() if last_use.get(t, -1) > number}
+    return peak
 
 
 @dataclass(frozen=True)
@@ -257,16 +279,8 @@ class Network:
         A tensor lives from the node that writes it to the last node that reads it; nothing is
         computed in place.
         """
-        last_use = {tensor: i for i, node in enumerate(self.nodes) for tensor in node.inputs}
-        last_use[len(self.nodes)] = len(self.nodes)
-        sizes = [math.prod(self.input_shape), *(math.prod(x.output) for x in self.layers)]
-        alive = {0: sizes[0]}
-        peak = 0
-        for number in range(len(self.nodes)):
-            alive[number + 1] = sizes[number + 1]
-            peak = max(peak, sum(alive.values()))
-            alive = {t: size for t, size in alive.items() if last_use.get(t, -1) > number}
-        return peak * BYTES_PER_ELEMENT[self.dtype]
+        elements = peak_elements([self.input_shape], self.nodes)
+        return elements * BYTES_PER_ELEMENT[self.dtype]
 
     def with_weights(self, weights: Mapping[int, Weights]) -> Network:
         """The same structure carrying trained weights."""

@@ -23,12 +23,15 @@ class NetworkBuilder:
     """Write a network down operator by operator; tensors are numbers, 0 is the input.
 
     Each method appends one node and returns the number of its output tensor; shapes are worked
-    out, mistakes raise ValueError at the line that makes them.
+    out, mistakes raise ValueError at the line that makes them. `bypassing` shapes are those of
+    further inputs, 1 and so on, for a part of a network that is looked at on its own: what is
+    written then can be priced, but `build` takes one input.
     """
 
-    def __init__(self, input_shape: Shape) -> None:
+    def __init__(self, input_shape: Shape, *bypassing: Shape) -> None:
         self.nodes: list[Node] = []
-        self._shapes: list[Shape] = [input_shape]
+        self._shapes: list[Shape] = [input_shape, *bypassing]
+        self.inputs = tuple(self._shapes)
 
     def shape(self, tensor: int) -> Shape:
         """The shape of a tensor."""
@@ -44,7 +47,9 @@ class NetworkBuilder:
         return shape
 
     def build(self) -> Network:
-        """The network written so far."""
+        """The network written so far. Raises ValueError where it has several inputs."""
+        if len(self.inputs) > 1:
+            raise ValueError(f"a network has one input, this has {len(self.inputs)}")
         return Network(self._shapes[0], tuple(self.nodes))
 
     def _append(
@@ -59,10 +64,11 @@ class NetworkBuilder:
         offset: int = 0,
         name: str = "",
         batch_norm: bool = False,
+        bias: bool = True,
     ) -> int:
         shapes = tuple(self.shape(tensor) for tensor in inputs)
         layer = Layer(op, shapes, output, kernel, stride, activation, offset)
-        self.nodes.append(Node(layer, tuple(inputs), name, batch_norm))
+        self.nodes.append(Node(layer, tuple(inputs), name, batch_norm, bias))
         self._shapes.append(output)
         return len(self._shapes) - 1
 
@@ -106,6 +112,7 @@ class NetworkBuilder:
         activation: Activation = "none",
         name: str = "",
         batch_norm: bool = False,
+        bias: bool = True,
     ) -> int:
         """A depthwise convolution (one filter a channel) with bias and SAME padding."""
         output = (*self._strided(x, stride), self.shape(x)[-1])
@@ -118,6 +125,7 @@ class NetworkBuilder:
             activation=activation,
             name=name,
             batch_norm=batch_norm,
+            bias=bias,
         )
 
     def fully_connected(
@@ -192,3 +200,7 @@ class NetworkBuilder:
     def resize_bilinear(self, x: int, height: int, width: int) -> int:
         """Bilinear resizing with half-pixel centres."""
         return self._append("resize_bilinear", [x], (height, width, self._image(x)[-1]))
+
+    def resize_nearest_neighbor(self, x: int, height: int, width: int) -> int:
+        """Resizing by repetition: output row i is input row floor(i * input height / height)."""
+        return self._append("resize_nearest_neighbor", [x], (height, width, self._image(x)[-1]))

@@ -34,6 +34,7 @@ KEEPS_SCALE: frozenset[Operator] = frozenset(
         "relu6",
         "reshape",
         "resize_bilinear",
+        "resize_nearest_neighbor",
     }
 )
 FIXED_SCALE: frozenset[Operator] = frozenset({"logistic", "softmax"})

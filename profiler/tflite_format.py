@@ -46,6 +46,7 @@ OPERATOR_FORMAT: dict[Operator, OperatorFormat] = {
         23, 15, 4, version=3, int8_version=3
     ),  # 3: half-pixel centres
     "softmax": OperatorFormat(25, 9, 1),
+    "resize_nearest_neighbor": OperatorFormat(97, 74, 2),
     "pad": OperatorFormat(34, 22),
     "mean": OperatorFormat(40, 27, 1),
     "slice": OperatorFormat(65, 50),

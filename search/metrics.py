@@ -1,7 +1,7 @@
 """Price hundreds of thousands of architectures a second: latency, operations, parameters, memory.
 
 A metric takes many architectures and returns one float64 each. Here a space is compiled, stage by
-stage, into arrays over (shape of the stage's input, choice): what a stage costs depends on
+stage, into arrays over (shapes of the stage's inputs, choice): what a stage costs depends on
 nothing else. A cell is worked out in Python when it is first asked for; after that a price is a
 few array look-ups.
 """
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from ..devices.base import Device
 from ..devices.errors import ConstraintNotMet, MeasurementError, SpaceError
 from ..profiler.crowding import Crowding
-from ..profiler.layers import Layer, Shape
+from ..profiler.layers import BYTES_PER_ELEMENT, Layer, Shape, peak_elements
 from ..profiler.network_builder import NetworkBuilder
 from ..profiler.schedule import Schedule
 from ..profiler.table import LookupTable
 from ..profiler.tie import measure_tied
-from .space import Architecture, SearchSpace, Stage
+from .space import Architecture, Join, SearchSpace, Stage, append_stage
 
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -76,11 +76,19 @@ def as_architectures(rows: Architectures) -> list[Architecture]:
     return [tuple(row) for row in np.asarray(rows, dtype=np.int64).tolist()]
 
 
-class _Cells:
-    """One stage's costs and output shapes: arrays over (input shape, choice), grown as needed."""
+Numbers = NDArray[np.int32]
 
-    def __init__(self, stage: Stage, kinds: int) -> None:
+
+class _Cells:
+    """One stage's costs and output shapes: arrays over (shapes of its inputs, choice), grown as
+    needed. `sources` number the shapes that each input can have, `outputs` those of the output."""
+
+    def __init__(
+        self, stage: Stage | Join, sources: Sequence[dict[Shape, int]], kinds: int
+    ) -> None:
         self.stage = stage
+        self.sources = sources
+        self.outputs: dict[Shape, int] = {}
         self.values = [coordinate.values for coordinate in stage.coordinates]
         self.sizes = tuple(len(values) for values in self.values)
         self.choices = math.prod(self.sizes)
@@ -89,9 +97,10 @@ class _Cells:
                 f"stage {stage.name} has {self.choices} choices, more than {CHOICES_LIMIT} cannot "
                 "be priced as an array; give its coordinates fewer values or split it in two"
             )
-        self.states: dict[Shape, int] = {}
+        self.pairs: list[tuple[int, int]] = []  # of a join's inputs, by the number of the state
+        self.paired: Numbers = np.empty((0, 0), np.int32)  # and the number of a pair, or -1
         self.costs: Values = np.empty((0, self.choices, kinds))
-        self.following: NDArray[np.int32] = np.empty((0, self.choices), np.int32)
+        self.following: Numbers = np.empty((0, self.choices), np.int32)
         # One array a coordinate: value -> its part of the choice's number, negative for a value
         # that is not allowed. The last entry catches everything above the largest value.
         self.parts: list[Rows] = []
@@ -100,17 +109,40 @@ class _Cells:
             part[list(values)] = np.arange(len(values)) * math.prod(self.sizes[axis + 1 :])
             self.parts.append(part)
 
-    def state(self, shape: Shape) -> int:
-        """The number of an input shape; a new one gets a row of cells."""
-        number = self.states.setdefault(shape, len(self.states))
-        if number >= len(self.costs):
+    def state(self, inputs: Sequence[Numbers]) -> Numbers:
+        """Which row of cells the shapes of the inputs, [n] each by their numbers, have.
+
+        That of one input is its shape's own number. Pairs are numbered as they come up.
+        """
+        state = inputs[0] if len(inputs) == 1 else self._pair(*inputs)
+        count = len(self.sources[0]) if len(inputs) == 1 else len(self.pairs)
+        while len(self.costs) < count:
             room = max(1, len(self.costs))  # doubled, so that growing stays cheap
             fresh = np.full((room, *self.costs.shape[1:]), np.nan)
             self.costs = np.concatenate([self.costs, fresh])
             self.following = np.vstack(
                 [self.following, np.full((room, self.choices), -1, np.int32)]
             )
-        return number
+        return state
+
+    def _pair(self, first: Numbers, second: Numbers) -> Numbers:
+        height, width = map(len, self.sources)
+        more = ((0, height - self.paired.shape[0]), (0, width - self.paired.shape[1]))
+        if any(room for _, room in more):
+            self.paired = np.pad(self.paired, more, constant_values=-1)
+        state = self.paired[first, second]
+        if (missing := state < 0).any():
+            new = np.unique(np.stack([first[missing], second[missing]], axis=1), axis=0)
+            for a, b in new.tolist():
+                self.paired[a, b] = len(self.pairs)
+                self.pairs.append((a, b))
+            state = self.paired[first, second]
+        return state
+
+    def shapes(self, state: int) -> list[Shape]:
+        """The shapes of the inputs that a row of cells is for."""
+        numbers = (state,) if len(self.sources) == 1 else self.pairs[state]
+        return [list(s)[number] for s, number in zip(self.sources, numbers, strict=True)]
 
     def number(self, columns: Rows) -> Rows:
         """The numbers of choices given as [coordinates, n]; negative where one is not allowed."""
@@ -128,16 +160,19 @@ class _Cells:
 class StageTables:
     """Metrics put together from what each stage costs on its own.
 
-    `cost` sees a builder that holds nothing but the stage, written for one input shape, and gives
-    a number for each metric; `combine` joins those of the stages, beginning with `start`
-    (`numpy.add` or `numpy.maximum`).
+    `cost` sees a builder that holds nothing but the stage, written for the shapes of its inputs,
+    and which of these are held for a later join, and gives a number for each metric; `combine`
+    joins those of the stages, beginning with `start` (`numpy.add` or `numpy.maximum`).
+    `passing` is what a tensor that is held meanwhile adds to the first metric of a stage which
+    does not read it.
     """
 
     def __init__(
         self,
         space: SearchSpace,
-        cost: Callable[[NetworkBuilder], Sequence[float]],
+        cost: Callable[[NetworkBuilder, Sequence[int]], Sequence[float]],
         *,
+        passing: Callable[[Shape], float] | None = None,
         combine: Callable[[Values, Values], Values] = np.add,
         start: Sequence[float] = (0.0,),
     ) -> None:
@@ -145,8 +180,15 @@ class StageTables:
         self._cost = cost
         self._combine = combine
         self._start = start
-        self._stages = [_Cells(stage, len(start)) for stage in space.stages]
-        self._stages[0].state(space.input_shape)
+        self._passing = passing
+        self._stages: list[_Cells] = []
+        tensors: list[dict[Shape, int]] = [{space.input_shape: 0}]
+        for stage, reads in zip(space.stages, space.reads, strict=True):
+            cells = _Cells(stage, [tensors[tensor] for tensor in reads], len(start))
+            self._stages.append(cells)
+            tensors.append(cells.outputs)
+        # A tensor is held until the last stage that reads it.
+        self._last = {t: number for number, reads in enumerate(space.reads) for t in reads}
 
     def __call__(self, architectures: Architectures) -> Values:
         """The first metric of each architecture, float64 [n]; see `totals`."""
@@ -164,13 +206,14 @@ class StageTables:
             self._refuse(rows, rows.min(axis=1) < 0)
         columns = np.ascontiguousarray(rows.T)
         total: Values = np.tile(np.array(self._start, float), (len(rows), 1))
-        state: NDArray[np.integer] = np.zeros(len(rows), np.int32)
+        tensors: list[Numbers] = [np.zeros(len(rows), np.int32)]
         begin = 0
-        for position, cells in enumerate(self._stages):
+        for position, (cells, reads) in enumerate(zip(self._stages, self.space.reads, strict=True)):
             end = begin + len(cells.sizes)
             choice = cells.number(columns[begin:end])
             if choice.size and choice.min() < 0:
                 self._refuse(rows, choice < 0)
+            state = cells.state([tensors[tensor] for tensor in reads])
             costs = cells.costs[state, choice]
             missing = np.isnan(costs[:, 0])
             if missing.any():
@@ -178,28 +221,40 @@ class StageTables:
                 for number in np.unique(cell).tolist():
                     self._fill(position, *divmod(number, cells.choices))
                 costs = cells.costs[state, choice]
+            if self._passing is not None:
+                costs = costs + self._held(position, tensors)
             total = self._combine(total, costs)
-            state = cells.following[state, choice]
+            tensors.append(cells.following[state, choice])
             begin = end
         return total
+
+    def _held(self, position: int, tensors: Sequence[Numbers]) -> Values:
+        """What the tensors add that pass a stage by, [n, metrics]."""
+        added: Values = np.zeros((len(tensors[0]), len(self._start)))
+        for tensor in range(1, position):
+            if self._last[tensor] > position and tensor not in self.space.reads[position]:
+                assert self._passing is not None
+                sizes = [self._passing(shape) for shape in self._stages[tensor - 1].outputs]
+                added[:, 0] += np.array(sizes)[tensors[tensor]]
+        return added
 
     def _refuse(self, rows: Rows, wrong: NDArray[np.bool_]) -> None:
         self.space.check(as_architectures(rows[wrong][:1])[0])
 
     def _fill(self, position: int, state: int, choice: int) -> None:
         cells = self._stages[position]
-        builder = NetworkBuilder(list(cells.states)[state])
-        output = cells.stage.append(builder, 0, cells.choice(choice))
-        costs = self._cost(builder)
+        builder = NetworkBuilder(*cells.shapes(state))
+        inputs = range(len(builder.inputs))
+        output = append_stage(cells.stage, builder, inputs, cells.choice(choice))
+        reads = self.space.reads[position]
+        costs = self._cost(builder, [i for i in inputs if self._last[reads[i]] > position])
         if not all(map(math.isfinite, costs)):
             raise MeasurementError(
                 f"stage {cells.stage.name} {cells.choice(choice)} is priced at {costs[0]}; "
                 "measure its layers again"
             )
-        last = position + 1 == len(self._stages)
-        cells.following[state, choice] = (
-            0 if last else self._stages[position + 1].state(builder.shape(output))
-        )
+        shape = builder.shape(output)
+        cells.following[state, choice] = cells.outputs.setdefault(shape, len(cells.outputs))
         cells.costs[state, choice] = costs
 
 
@@ -216,7 +271,7 @@ class CompiledMetric(StageTables):
         once = functools.cache(price)
         super().__init__(
             space,
-            lambda builder: [sum(once(node.layer) for node in builder.nodes)],
+            lambda builder, _: [sum(once(node.layer) for node in builder.nodes)],
             start=[constant],
         )
 
@@ -240,7 +295,7 @@ class CompiledLatency:
     """
 
     def __init__(self, space: SearchSpace, table: Prices) -> None:
-        def cost(builder: NetworkBuilder) -> list[float]:
+        def cost(builder: NetworkBuilder, _: Sequence[int]) -> list[float]:
             layers = [node.layer for node in builder.nodes]
             return [table.price_layers(layers), *table.footprint(layers)]
 
@@ -284,15 +339,20 @@ def measured(
 def peak_memory(space: SearchSpace) -> StageTables:
     """Bytes of the activations that are alive at the worst moment, see `Network.peak_memory`.
 
-    Stages hand on one tensor, so that whatever is alive while a stage runs is its input, alive
-    from its first node on, and tensors of its own: the network's peak is the largest of the
-    stages' peaks.
+    Whatever is alive while a stage runs are its inputs, alive from its first node on, tensors of
+    its own, and those that are held for a later join: the network's peak is the largest of the
+    stages' peaks. (An upper bound where a stage vanishes whose input is held: the next one's input
+    is then the same tensor, and counts twice.)
     """
+    element = BYTES_PER_ELEMENT["float32"]
 
-    def peak(builder: NetworkBuilder) -> list[float]:
-        return [float(builder.build().peak_memory) if builder.nodes else 0.0]
+    def peak(builder: NetworkBuilder, held: Sequence[int]) -> list[float]:
+        return [float(peak_elements(builder.inputs, builder.nodes, held) * element)]
 
-    return StageTables(space, peak, combine=np.maximum)
+    def passing(shape: Shape) -> float:
+        return float(math.prod(shape) * element)
+
+    return StageTables(space, peak, passing=passing, combine=np.maximum)
 
 
 def reachable(

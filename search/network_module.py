@@ -38,11 +38,11 @@ class WeightedLayer(nn.Module):
     """A convolution or matrix with its batch normalisation and its fused activation.
 
     The kernel is [O, I, k, k] (depthwise [C, 1, k, k], matrix [O, I]); a bias exists only without
-    batch normalisation. All weights are 0 until they are initialised or loaded: constructing draws
-    nothing from PyTorch's global generator.
+    batch normalisation, and where it is not left out. All weights are 0 until they are initialised
+    or loaded: constructing draws nothing from PyTorch's global generator.
     """
 
-    def __init__(self, layer: Layer, *, batch_norm: bool) -> None:
+    def __init__(self, layer: Layer, *, batch_norm: bool, bias: bool = True) -> None:
         super().__init__()
         if batch_norm and layer.op == "fully_connected":
             raise ValueError(f"{layer.signature}: batch normalisation of vectors is not supported")
@@ -51,7 +51,7 @@ class WeightedLayer(nn.Module):
         self.weight = nn.Parameter(_from_tflite(stored, layer))
         channels = layer.output[-1]
         self.norm = nn.BatchNorm2d(channels, EPSILON, MOMENTUM) if batch_norm else None
-        self.bias = None if batch_norm else nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels)) if bias and not batch_norm else None
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the kernel (He et al. 2015: variance 2 / fan-in; 1 / fan-in for a matrix)."""
@@ -123,7 +123,12 @@ class NetworkModule(nn.Module):
             key = _key(node, number)
             if key in self.layers:
                 raise ValueError(f"two weighted nodes are called {node.name!r}")
-            layer = WeightedLayer(node.layer, batch_norm=node.batch_norm and number not in weights)
+            given = number in weights
+            layer = WeightedLayer(
+                node.layer,
+                batch_norm=node.batch_norm and not given,
+                bias=node.bias or given,
+            )
             self.layers[key] = layer
             if number in weights:
                 _load(layer, weights[number])
@@ -208,6 +213,8 @@ def _run(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
             return _reshape(x, layer.output)
         case "resize_bilinear":
             return F.interpolate(x, layer.output[:2], mode="bilinear", align_corners=False)
+        case "resize_nearest_neighbor":
+            return F.interpolate(x, layer.output[:2], mode="nearest")
         case _:
             raise ValueError(f"PyTorch has no form of {layer.signature}")
 
@@ -259,7 +266,9 @@ def to_network(module: NetworkModule) -> Network:
 
 def _folded(layer: WeightedLayer) -> Weights:
     kernel = layer.weight.detach().double()
-    if layer.norm is None:
+    if layer.norm is None and layer.bias is None:
+        bias = torch.zeros(layer.layer.output[-1])
+    elif layer.norm is None:
         assert layer.bias is not None
         bias = layer.bias.detach().double()
     else:

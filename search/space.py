@@ -8,10 +8,10 @@ An architecture is a tuple with one value for each coordinate, in the order of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -67,22 +67,59 @@ class Stage(Protocol):
         """The one choice that stands for all that give the same layers."""
 
 
+@runtime_checkable
+class Join(Protocol):
+    """Where a skip connection ends: a stage that takes, beside the output of the stage before it,
+    that of an earlier one."""
+
+    @property
+    def name(self) -> str:
+        """The prefix of the names of its layers."""
+
+    @property
+    def source(self) -> str:
+        """The name of the stage whose output is taken."""
+
+    @property
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        """What can be chosen in it."""
+
+    def join(self, builder: NetworkBuilder, x: int, skip: int, choice: Choice) -> int:
+        """Write the stage's layers for one choice; return the number of its output tensor."""
+
+    def canonical(self, choice: Choice) -> Choice:
+        """The one choice that stands for all that give the same layers."""
+
+
+def append_stage(
+    stage: Stage | Join, builder: NetworkBuilder, inputs: Sequence[int], choice: Choice
+) -> int:
+    """Write a stage's layers on the tensors that it reads; return the number of its output."""
+    if isinstance(stage, Join):
+        x, skip = inputs
+        return stage.join(builder, x, skip, choice)
+    (x,) = inputs
+    return stage.append(builder, x, choice)
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """Every network that the search may find.
 
-    `classes` is the length of the network's output.
+    `classes` is the length of the network's output. Stages run in a row, each on the output of the
+    one before it; a `Join` takes the output of an earlier one, too.
     """
 
     name: str
     input_shape: Shape
     classes: int
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage | Join, ...]
 
     def __post_init__(self) -> None:
         names = [coordinate.name for coordinate in self.coordinates]
         if len(set(names)) < len(names):
             raise SpaceError(f"{self.name}: two coordinates have one name: {names}")
+        _ = self.reads  # raises where a join has no source
         # The largest network is built once, so that a mistake in a stage shows here.
         output = self.network(self.full).output_shape
         if output[-1] != self.classes:
@@ -94,6 +131,24 @@ class SearchSpace:
         return tuple(c for stage in self.stages for c in stage.coordinates)
 
     @cached_property
+    def reads(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage the tensors that it reads: 0 is the network's input, i + 1 the output of
+        stage i."""
+        found: list[tuple[int, ...]] = []
+        for number, stage in enumerate(self.stages):
+            if not isinstance(stage, Join):
+                found.append((number,))
+                continue
+            earlier = [other.name for other in self.stages[:number]]
+            if earlier.count(stage.source) != 1:
+                raise SpaceError(
+                    f"{self.name}: {stage.name} joins the output of {stage.source!r}, but "
+                    f"{earlier.count(stage.source)} stages before it have that name"
+                )
+            found.append((number, earlier.index(stage.source) + 1))
+        return tuple(found)
+
+    @cached_property
     def full(self) -> Architecture:
         """The largest network."""
         return tuple(c.values[-1] for c in self.coordinates)
@@ -103,7 +158,7 @@ class SearchSpace:
         """Every coordinate at its smallest value."""
         return self.canonical(tuple(c.values[0] for c in self.coordinates))
 
-    def choices(self, architecture: Architecture) -> Iterator[tuple[Stage, Choice]]:
+    def choices(self, architecture: Architecture) -> Iterator[tuple[Stage | Join, Choice]]:
         """Each stage with its part of the architecture."""
         begin = 0
         for stage in self.stages:
@@ -136,9 +191,9 @@ class SearchSpace:
         """The layers of one architecture, as they will run on the board."""
         self.check(architecture)
         builder = NetworkBuilder(self.input_shape)
-        x = 0
-        for stage, choice in self.choices(architecture):
-            x = stage.append(builder, x, choice)
+        tensors = [0]
+        for (stage, choice), reads in zip(self.choices(architecture), self.reads, strict=True):
+            tensors.append(append_stage(stage, builder, [tensors[i] for i in reads], choice))
         return builder.build()
 
     def narrowed(self, scale: float) -> Architecture:

@@ -31,7 +31,7 @@ def round_up(size: float, granule: int) -> int:
     return max(granule, int(-(-size // granule)) * granule)
 
 
-def _widths(name: str, full: int, granule: int) -> tuple[int, ...]:
+def width_values(name: str, full: int, granule: int) -> tuple[int, ...]:
     """One granule, two, ... up to the full width."""
     if granule < 1:
         raise SpaceError(f"{name}: a granule of {granule} channels is impossible")
@@ -43,9 +43,20 @@ def _widths(name: str, full: int, granule: int) -> tuple[int, ...]:
     return tuple(range(granule, full + 1, granule))
 
 
-def _one_of(name: str, field: str, value: object, allowed: tuple[object, ...]) -> None:
+def one_of(name: str, field: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise `SpaceError` for a value that a field cannot have."""
     if value not in allowed:
         raise SpaceError(f"{name}: {field} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def check_kernels(name: str, kernels: tuple[int, ...]) -> None:
+    """Raise `SpaceError` for sizes that do not ascend, or have no centre."""
+    if any(kernel % 2 == 0 for kernel in kernels):
+        raise SpaceError(
+            f"{name}: the kernels {kernels} must be odd, so that the smaller ones are the centre "
+            "of the largest"
+        )
+    Coordinate(f"{name}.kernel", "kernel", kernels)
 
 
 @dataclass(frozen=True)
@@ -58,13 +69,13 @@ class Stem:
     granule: int = 8
 
     def __post_init__(self) -> None:
-        _one_of(self.name, "stride", self.stride, (1, 2))
-        _widths(self.name, self.filters, self.granule)
+        one_of(self.name, "stride", self.stride, (1, 2))
+        width_values(self.name, self.filters, self.granule)
 
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
         """The number of filters."""
-        widths = _widths(self.name, self.filters, self.granule)
+        widths = width_values(self.name, self.filters, self.granule)
         return (Coordinate(f"{self.name}.filters", "filters", widths),)
 
     def append(self, builder: NetworkBuilder, x: int, choice: Choice) -> int:
@@ -108,19 +119,16 @@ class InvertedResidual:
     bypass_cap: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of(self.name, "stride", self.stride, (1, 2))
-        _one_of(self.name, "activation", self.activation, get_args(BlockActivation))
-        _one_of(self.name, "residual", self.residual, get_args(Residual))
-        _one_of(self.name, "bypass", self.bypass, get_args(Bypass))
-        _one_of(self.name, "stride_bypass", self.stride_bypass, get_args(StrideBypass))
-        if any(kernel % 2 == 0 for kernel in self.kernels):
-            raise SpaceError(f"{self.name}: the kernels {self.kernels} must be odd, so that the "
-                             "smaller ones are the centre of the largest")  # fmt: skip
+        one_of(self.name, "stride", self.stride, (1, 2))
+        one_of(self.name, "activation", self.activation, get_args(BlockActivation))
+        one_of(self.name, "residual", self.residual, get_args(Residual))
+        one_of(self.name, "bypass", self.bypass, get_args(Bypass))
+        one_of(self.name, "stride_bypass", self.stride_bypass, get_args(StrideBypass))
+        check_kernels(self.name, self.kernels)
         if self.bypass_cap is not None and self.bypass_cap < 0:
             raise SpaceError(f"{self.name}: bypass_cap is {self.bypass_cap}, less than 0")
-        Coordinate(f"{self.name}.kernel", "kernel", self.kernels)
         for width in (self.input_filters, self.filters, self.expansion):
-            _widths(self.name, width, self.granule)
+            width_values(self.name, width, self.granule)
 
     @property
     def cap(self) -> int:
@@ -138,10 +146,10 @@ class InvertedResidual:
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
         """Filters (0 where the block may vanish), expansion width, and kernel where it varies."""
-        filters = _widths(self.name, self.filters, self.granule)
+        filters = width_values(self.name, self.filters, self.granule)
         if self.cap:
             filters = (0, *filters)
-        expansion = _widths(self.name, self.expansion, self.granule)
+        expansion = width_values(self.name, self.expansion, self.granule)
         found = [
             Coordinate(f"{self.name}.filters", "filters", filters),
             Coordinate(f"{self.name}.expansion", "expansion", expansion),
@@ -211,25 +219,33 @@ class InvertedResidual:
 
     def _bypassed(self, builder: NetworkBuilder, x: int, begin: int) -> int:
         """The input channels from `begin` to the cap, at the size of the block's output."""
-        x = _slice(builder, x, begin, min(builder.shape(x)[-1], self.cap))
+        x = slice_channels(builder, x, begin, min(builder.shape(x)[-1], self.cap))
         return builder.average_pool_2d(x) if self.stride == 2 else x
 
     def _shortcut(self, builder: NetworkBuilder, x: int, kept: int) -> int:
         """`kept` + x where both have a channel; beyond, whichever has it (x only up to the cap)."""
         channels, filters = builder.shape(x)[-1], builder.shape(kept)[-1]
         outputs = max(min(channels, self.cap), filters)
-        if self.bypass == "pad":
-            x = _slice(builder, x, 0, min(channels, outputs))
-            return builder.add(_pad(builder, kept, outputs), _pad(builder, x, outputs))
-        both = min(channels, filters)
-        total = builder.add(_slice(builder, kept, 0, both), _slice(builder, x, 0, both))
-        if outputs == both:
-            return total
-        longer = kept if filters > channels else x
-        return builder.concatenation([total, _slice(builder, longer, both, outputs)])
+        return add_channels(builder, kept, x, outputs, self.bypass)
 
 
-def _slice(builder: NetworkBuilder, x: int, begin: int, end: int) -> int:
+def add_channels(builder: NetworkBuilder, x: int, y: int, outputs: int, how: Bypass) -> int:
+    """The sum of two tensors on the channels that both have, and beyond them those of the wider
+    one, up to `outputs` in all (as many as the narrower one has, or more)."""
+    widths = [builder.shape(tensor)[-1] for tensor in (x, y)]
+    if how == "pad":
+        x = slice_channels(builder, x, 0, min(widths[0], outputs))
+        y = slice_channels(builder, y, 0, min(widths[1], outputs))
+        return builder.add(_pad(builder, x, outputs), _pad(builder, y, outputs))
+    both = min(widths)
+    total = builder.add(slice_channels(builder, x, 0, both), slice_channels(builder, y, 0, both))
+    if outputs == both:
+        return total
+    longer = x if widths[0] > widths[1] else y
+    return builder.concatenation([total, slice_channels(builder, longer, both, outputs)])
+
+
+def slice_channels(builder: NetworkBuilder, x: int, begin: int, end: int) -> int:
     """Channels of x; x itself where these are all it has, since an operator costs time."""
     return x if (begin, end) == (0, builder.shape(x)[-1]) else builder.slice_channels(x, begin, end)
 
@@ -257,7 +273,7 @@ class Head:
             raise SpaceError(f"{self.name}: {self.classes} classes are impossible")
         for width in (self.filters, self.hidden):
             if width is not None:
-                _widths(self.name, width, self.granule)
+                width_values(self.name, width, self.granule)
 
     @cached_property
     def coordinates(self) -> tuple[Coordinate, ...]:
@@ -266,7 +282,8 @@ class Head:
         if self.hidden is not None:
             widths.append((f"{self.name}.hidden", self.hidden))
         return tuple(
-            Coordinate(name, "filters", _widths(name, full, self.granule)) for name, full in widths
+            Coordinate(name, "filters", width_values(name, full, self.granule))
+            for name, full in widths
         )
 
     def append(self, builder: NetworkBuilder, x: int, choice: Choice) -> int:

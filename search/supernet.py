@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..devices.errors import DataError, SpaceError
+from .depth_stages import MapHead, SkipSum, Upsample
 from .network_module import NetworkModule, WeightedLayer, centre
-from .space import Architecture, SearchSpace, Stage
+from .space import Architecture, Join, SearchSpace, Stage
 from .stages import Head, InvertedResidual, Stem
 from .widths import Draw
 
@@ -42,6 +43,15 @@ def masked(stage: Stage, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
     raise SpaceError(
         f"{type(stage).__name__} has no masked form; register one with boardfit.search.supernet."
         "masked.register"
+    )
+
+
+@singledispatch
+def masked_join(stage: Join, layer: FindLayer, x: Tensor, skip: Tensor, draw: Draw) -> Tensor:
+    """The masked form of a join, as `masked` is of other stages; `skip` is its second input."""
+    raise SpaceError(
+        f"{type(stage).__name__} has no masked form; register one with boardfit.search.supernet."
+        "masked_join.register"
     )
 
 
@@ -129,6 +139,34 @@ def _bypass(stage: InvertedResidual, x: Tensor, f: Tensor, kept: Tensor) -> Tens
     return f + F.pad(x, (0, 0, 0, 0, 0, stage.filters - passing))
 
 
+@masked.register
+def _(stage: Upsample, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    kept = width_mask(draw[:, 0], stage.filters, x)
+    kernel = int(draw[0, 1]) if len(stage.kernels) > 1 else None
+    # A channel that is not there is 0 after the depthwise convolution, too, which has no bias.
+    h = layer(f"{stage.name}.depthwise")(x, kernel=kernel)
+    y = layer(f"{stage.name}.project")(h, mask=kept)
+    if passing := min(stage.input_filters, stage.cap):
+        bypassed = x[:, :passing] * (1.0 - kept[:, :passing])
+        y = y + F.pad(bypassed, (0, 0, 0, 0, 0, stage.filters - passing))
+    if stage.upsampling == "nearest":
+        return F.interpolate(y, scale_factor=2.0, mode="nearest")
+    return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+@masked_join.register
+def _(stage: SkipSum, layer: FindLayer, x: Tensor, skip: Tensor, draw: Draw) -> Tensor:
+    more = x.shape[1] - skip.shape[1]
+    x, skip = (F.pad(t, (0, 0, 0, 0, 0, max(0, n))) for t, n in ((x, -more), (skip, more)))
+    return x + skip
+
+
+@masked.register
+def _(stage: MapHead, layer: FindLayer, x: Tensor, draw: Draw) -> Tensor:
+    values: Tensor = layer(f"{stage.name}.conv")(x)
+    return values
+
+
 class SuperNetwork(nn.Module):
     """All architectures of a space in one module.
 
@@ -155,13 +193,18 @@ class SuperNetwork(nn.Module):
             raise SpaceError(f"the draw is {draw.shape}, expected (images, coordinates) {expected}")
         if (draw[:, self._common] != draw[0, self._common]).any():
             raise SpaceError("all images of a batch need the same kernels and operators")
-        x = images.contiguous(memory_format=torch.channels_last)
+        tensors = [images.contiguous(memory_format=torch.channels_last)]
         begin = 0
-        for stage in self.space.stages:
+        for stage, reads in zip(self.space.stages, self.space.reads, strict=True):
             end = begin + len(stage.coordinates)
-            x = masked(stage, self.full.layer, x, draw[:, begin:end])
+            x, choice = tensors[reads[0]], draw[:, begin:end]
+            if isinstance(stage, Join):
+                skip = tensors[reads[1]]
+                tensors.append(masked_join(stage, self.full.layer, x, skip, choice))
+            else:
+                tensors.append(masked(stage, self.full.layer, x, choice))
             begin = end
-        return x
+        return tensors[-1]
 
     def slice(self, architecture: Architecture) -> NetworkModule:
         """One architecture with its own copy of the weights: the first filters, the centres of

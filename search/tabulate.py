@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..profiler.layers import Dtype, Layer, Network, Shape
 from ..profiler.network_builder import NetworkBuilder
 from ..profiler.plan import OPERATORS, TablePlan
 from ..profiler.selection import Usage
-from .space import Architecture, Choice, SearchSpace, Stage
+from .space import Architecture, Choice, Join, SearchSpace, Stage, append_stage
 
 CHECKED_NETWORKS = 200
 SAMPLED_NETWORKS = 300  # that say how often each operator occurs
@@ -64,8 +64,11 @@ def blocks(space: SearchSpace, limit: int | None) -> list[Network] | None:
     """Every form that a stage can have, on every input that it can meet, as a network of its own;
     None where there are more than `limit` (31,195 of `mobilenetv3-32`)."""
     found: dict[str, Network] = {}
-    inputs: dict[Shape, None] = {space.input_shape: None}
-    for stage in space.stages:
+    tensors: list[dict[Shape, None]] = [{space.input_shape: None}]
+    for stage, reads in zip(space.stages, space.reads, strict=True):
+        if isinstance(stage, Join):
+            return None  # a model of a block has one input
+        inputs = tensors[reads[0]]
         outputs: dict[Shape, None] = {}
         choices = dict.fromkeys(
             stage.canonical(choice) for choice in product(*(c.values for c in stage.coordinates))
@@ -79,7 +82,7 @@ def blocks(space: SearchSpace, limit: int | None) -> list[Network] | None:
             found.setdefault(Fragment(tuple(block.layers)).signature, block)
             if limit is not None and len(found) > limit:
                 return None
-        inputs = outputs
+        tensors.append(outputs)
     return list(found.values())
 
 
@@ -94,23 +97,26 @@ def signatures(
     networks; what they add is added.
     """
     found: dict[str, Layer] = {}
-    inputs: dict[Shape, None] = {space.input_shape: None}
-    for stage in space.stages:
+    tensors: list[dict[Shape, None]] = [{space.input_shape: None}]
+    for stage, reads in zip(space.stages, space.reads, strict=True):
         outputs: dict[Shape, None] = {}
-        for shape, choice in _pairs(stage, list(inputs)):
-            builder = NetworkBuilder(shape)
-            output = stage.append(builder, 0, choice)
+        inputs = list(product(*(tensors[tensor] for tensor in reads)))
+        for shapes, choice in _pairs(stage, inputs):
+            builder = NetworkBuilder(*shapes)
+            output = append_stage(stage, builder, range(len(shapes)), choice)
             outputs.setdefault(builder.shape(output))
             for node in builder.nodes:
                 found.setdefault(node.layer.signature, node.layer)
-        inputs = outputs
+        tensors.append(outputs)
     for architecture in [*also, *(space.random(rng) for _ in range(CHECKED_NETWORKS))]:
         for layer in space.network(architecture).layers:
             found.setdefault(layer.signature, layer)
     return found
 
 
-def _pairs(stage: Stage, inputs: list[Shape]) -> Iterator[tuple[Shape, Choice]]:
+def _pairs(
+    stage: Stage | Join, inputs: Sequence[tuple[Shape, ...]]
+) -> Iterator[tuple[tuple[Shape, ...], Choice]]:
     """Inputs and choices in which two things vary and the others are at their ends."""
     axes: list[list[int]] = [list(range(len(inputs)))]
     axes += [list(coordinate.values) for coordinate in stage.coordinates]

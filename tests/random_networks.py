@@ -44,6 +44,8 @@ def networks(draw: st.DrawFn) -> Network:
                 builder.reshape(x, (int(np.prod(builder.shape(x))),))
             elif op == "resize_bilinear":
                 builder.resize_bilinear(x, number, y + 1)
+            elif op == "resize_nearest_neighbor":
+                builder.resize_nearest_neighbor(x, number, y + 1)
             else:
                 builder.elementwise(op, x)
         except ValueError:
@@ -70,6 +72,7 @@ def every_layer() -> list[Layer]:
         *(Layer(op, ((4, 4, 2),), (4, 4, 2)) for op in ("logistic", "softmax")),
         Layer("reshape", ((4, 4, 2),), (32,)),
         Layer("resize_bilinear", ((4, 4, 2),), (8, 8, 2)),
+        Layer("resize_nearest_neighbor", ((4, 4, 2),), (8, 8, 2)),
     ]
     assert {layer.op for layer in layers} == set(OPERATORS)
     return layers

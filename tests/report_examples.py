@@ -20,9 +20,10 @@ from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import NO_THROTTLING, Throttling
 from boardfit.profiler.table import Estimate
 from boardfit.search.evaluation import Trial
-from boardfit.search.mobilenetv3 import Plan, Row, mobilenetv3, open_space
+from boardfit.search.mobilenetv3 import Plan, Row, mobilenetv3
 from boardfit.search.result import Finalist, SearchResult
 from boardfit.search.space import Architecture
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 QUICK = Schedule(runs=2, minimum_rounds=2, maximum_rounds=3, warmup_visits=3, warmup_seconds=0.01)

@@ -11,8 +11,8 @@ import torch
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import FloatArray, Network
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule, WeightedLayer, to_network
+from boardfit.search.spaces import open_space
 from boardfit.search.stages import Bypass
 from boardfit.search.supernet import SuperNetwork
 

@@ -14,7 +14,7 @@ from boardfit.profiler.emit_onnx import channels_first, emit_onnx, emit_onnx_lay
 from boardfit.profiler.emit_tflite import emit, emit_layer
 from boardfit.profiler.layers import FloatArray, Layer, Network, Weights
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.stages import Bypass
 
 from .random_networks import every_layer, networks

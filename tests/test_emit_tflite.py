@@ -173,6 +173,15 @@ def test_resize_bilinear_has_half_pixel_centres(size: tuple[int, int]) -> None:
     expect(builder.build(), image, channels_last(y))
 
 
+@pytest.mark.parametrize("size", [(8, 10), (3, 4), (7, 5), (4, 5)], ids=str)
+def test_resize_nearest_neighbor_repeats(size: tuple[int, int]) -> None:
+    builder = NetworkBuilder((4, 5, 3))
+    builder.resize_nearest_neighbor(0, *size)
+    image = noise(4, 5, 3)
+    y = F.interpolate(channels_first(image), size, mode="nearest")
+    expect(builder.build(), image, channels_last(y))
+
+
 # Averages
 
 

@@ -21,8 +21,8 @@ from boardfit.profiler.layers import (
     Weights,
 )
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.profiler.quantization import Quantization, quantize_activations
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.profiler.quantization import KEEPS_SCALE, Quantization, quantize_activations
+from boardfit.search.spaces import open_space
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 
@@ -48,9 +48,12 @@ LAYERS = [
     *(Layer(op, ((4, 4, 8),), (4, 4, 8)) for op in ("logistic", "softmax")),
     Layer("reshape", ((4, 4, 2),), (32,)),
     Layer("resize_bilinear", ((4, 4, 2),), (8, 8, 2)),
+    Layer("resize_nearest_neighbor", ((4, 4, 2),), (8, 8, 2)),
 ]
 # What LiteRT's XNNPACK has no int8 kernel for.
-OUTSIDE: set[Operator] = {"average_pool_2d", "relu", "relu6", "hard_swish", "softmax"}
+OUTSIDE: set[Operator] = {
+    "average_pool_2d", "relu", "relu6", "hard_swish", "softmax", "resize_nearest_neighbor"
+}  # fmt: skip
 
 
 def load(model: bytes) -> Any:
@@ -85,7 +88,8 @@ def dequantized_weights(interpreter: Any, layers: tuple[Layer, ...]) -> dict[int
     tensors = interpreter.get_tensor_details()
     constants = [t for t in tensors if t["name"].startswith("constant_")]
     values = iter(sorted(constants, key=lambda t: int(t["name"].removeprefix("constant_"))))
-    integers = {"pad": 1, "slice": 2, "mean": 1, "reshape": 1, "resize_bilinear": 1}
+    integers = {"pad": 1, "slice": 2, "mean": 1, "reshape": 1}
+    integers |= {"resize_bilinear": 1, "resize_nearest_neighbor": 1}
     weights = {}
     for number, layer in enumerate(layers):
         if layer.weight_shapes:
@@ -248,6 +252,8 @@ def test_the_runtime_takes_every_int8_network(operators: list[Operator], seed: i
                     builder.reshape(x, (int(np.prod(builder.shape(x))),))
                 case "resize_bilinear":
                     builder.resize_bilinear(x, 4, 5)
+                case "resize_nearest_neighbor":
+                    builder.resize_nearest_neighbor(x, 4, 5)
                 case _:
                     builder.elementwise(op, x)
         except ValueError:
@@ -259,7 +265,7 @@ def test_the_runtime_takes_every_int8_network(operators: list[Operator], seed: i
     scales = quantize_activations(1, steps)
     for number, (layer, reads) in enumerate(steps, start=1):
         assert -128 <= scales[number].zero_point <= 127
-        if layer.op in {"pad", "slice", "concatenation", "reshape", "mean", "resize_bilinear"}:
+        if layer.op in KEEPS_SCALE - {"average_pool_2d", "relu", "relu6"}:
             assert all(scales[read] is scales[number] for read in reads)
         if layer.op in {"logistic", "softmax"}:
             assert scales[number].scale.tolist() == [1 / 256]

@@ -21,7 +21,7 @@ from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.simulated import simulated_seconds
 from boardfit.profiler.table import LookupTable
 from boardfit.profiler.tie import measure_tied
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 
 from .small_board import QUICK, board, small_network, small_plan

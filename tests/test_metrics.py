@@ -14,8 +14,8 @@ from boardfit.devices.errors import ConstraintNotMet, MeasurementError, SpaceErr
 from boardfit.profiler.crowding import CACHES, Crowding
 from boardfit.profiler.layers import Layer
 from boardfit.search import metrics
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.space import Architecture, SearchSpace
+from boardfit.search.spaces import open_space
 
 from .toy_space import (
     Block,

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from boardfit.profiler.layers import Layer, Network, Node, Weights
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import (
     NetworkModule,
     WeightedLayer,
@@ -22,6 +21,7 @@ from boardfit.search.network_module import (
     same_padding,
     to_network,
 )
+from boardfit.search.spaces import open_space
 
 FloatArray = NDArray[np.floating[Any]]
 
@@ -140,6 +140,10 @@ EXPECTED: dict[str, tuple[Callable[[NetworkBuilder], int], FloatArray]] = {
         np.concatenate([X[..., 2:3], X], axis=-1),
     ),
     "average pool": (lambda b: b.average_pool_2d(0), X.reshape(2, 2, 3, 2, 3).mean((1, 3))),
+    "nearest": (
+        lambda b: b.resize_nearest_neighbor(0, 8, 12),
+        X.repeat(2, axis=0).repeat(2, axis=1),
+    ),
     "flatten": (lambda b: b.reshape(0, (72,)), X.reshape(72)),
     "reshape": (lambda b: b.reshape(0, (6, 4, 3)), X.reshape(6, 4, 3)),
     "unflatten": (lambda b: b.reshape(b.reshape(0, (72,)), (2, 3, 12)), X.reshape(2, 3, 12)),

@@ -45,7 +45,7 @@ from boardfit.profiler.worker import LitertRuntime, Worker
 from boardfit.reports.about_profile import profile_section
 from boardfit.reports.blocks import Grid, Missing, Plot
 from boardfit.reports.sources import ProfileSource, open_source
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 
 from .small_board import QUICK, board, small_network
 from .test_cli import run

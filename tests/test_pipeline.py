@@ -34,12 +34,12 @@ from boardfit.search.checkpoint import read_checkpoint
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.finalists import prove_finalists
 from boardfit.search.metrics import latency, measured
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule
 from boardfit.search.pipeline import search
 from boardfit.search.recipe import Recipe
 from boardfit.search.result import SearchResult, read_result, write_result
 from boardfit.search.settings import SearchSettings, parse_target
+from boardfit.search.spaces import open_space
 from boardfit.summary import search_rows, search_words
 
 from .report_examples import make_search
@@ -265,7 +265,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.table import LookupTable
 from boardfit.search.compute import Compute
 from boardfit.search.data import open_dataset
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.pipeline import search
 from boardfit.search.settings import SearchSettings
 from boardfit.search.recipe import Recipe

@@ -22,7 +22,7 @@ from boardfit.profiler.pricing import Alone, OperatorTimes
 from boardfit.profiler.selection import Selection, Usage, ends
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 from tests.small_board import QUICK, board, large_plan, samples, small_plan
 

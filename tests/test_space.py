@@ -14,14 +14,13 @@ from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.search.mobilenetv3 import (
     LARGE,
     SMALL,
-    SPACES,
-    open_space,
     reference,
 )
 from boardfit.search.space import Coordinate, SearchSpace
+from boardfit.search.spaces import open_space
 from boardfit.search.stages import Bypass, Head, InvertedResidual, Residual, Stem
 
-NAMES = sorted(SPACES)
+NAMES = ["mobilenetv3-32", "mobilenetv3-large"]
 BLOCK = InvertedResidual("block", 8, 8, 16, (3, 5), squeeze_excite=True, granule=4)
 
 

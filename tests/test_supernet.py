@@ -14,9 +14,9 @@ from torch import Tensor
 
 from boardfit.devices.errors import DataError, SpaceError
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import WeightedLayer
 from boardfit.search.space import Choice, Coordinate, SearchSpace, Stage
+from boardfit.search.spaces import open_space
 from boardfit.search.stages import Bypass, Head, InvertedResidual, Residual, Stem
 from boardfit.search.supernet import FindLayer, SuperNetwork, masked, reestimate, width_mask
 from boardfit.search.widths import (

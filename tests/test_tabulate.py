@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from boardfit.profiler.description import network_key
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table, signatures
 
 VARIANTS: list[dict[str, Any]] = [

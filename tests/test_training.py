@@ -14,10 +14,10 @@ from boardfit.search.augmentation import Augmentation
 from boardfit.search.checkpoint import read_checkpoint
 from boardfit.search.compute import Compute
 from boardfit.search.data import Dataset, open_dataset
-from boardfit.search.mobilenetv3 import open_space
 from boardfit.search.network_module import NetworkModule
 from boardfit.search.recipe import Recipe
 from boardfit.search.scoring import evaluate, evaluate_on_batch_statistics, predict
+from boardfit.search.spaces import open_space
 from boardfit.search.supernet import SuperNetwork
 from boardfit.search.training import train_network, train_supernet
 from boardfit.search.widths import OrderedDropout

@@ -18,7 +18,7 @@ from boardfit.profiler.pricing import Alone
 from boardfit.profiler.selection import Usage
 from boardfit.profiler.table import LookupTable
 from boardfit.profiler.transfer import Donor, choose_measurements, read_donor, transferred
-from boardfit.search.mobilenetv3 import open_space
+from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
 from tests.small_board import QUICK, board
 
