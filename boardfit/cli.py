@@ -63,7 +63,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except BoardfitError as error:
-        _say(f"boardfit: {error}")
+        _say("\n".join([f"boardfit: {error}", *getattr(error, "__notes__", [])]))
         code = error.exit_code
     except Exception as error:
         # Typer's own errors (a wrong option) know how to show themselves.

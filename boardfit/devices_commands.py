@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from boardfit.options import InventoryOption, JsonOption
 
 if TYPE_CHECKING:
+    from boardfit.devices.inventory import BoardEntry, Inventory
     from boardfit.devices.ssh_config import Surroundings
 
 devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)
@@ -37,7 +39,8 @@ def devices_list(boards: InventoryOption = None, as_json: JsonOption = False) ->
     from boardfit.devices.inventory import Inventory
     from boardfit.devices_summary import sighting_content, sighting_rows, sighting_words
 
-    found, remarks = discover(Inventory.load(boards).all_entries, _look, around=_around())
+    known = Inventory.load(boards)
+    found, remarks = discover(known.all_entries, partial(_look, known), around=_around())
     show(sighting_content(found) if as_json else sighting_rows(found), as_json=as_json)
     if not as_json:
         say([*sighting_words(found), *remarks])
@@ -125,11 +128,13 @@ def devices_doctor(
     from boardfit.devices.doctor import examine, repair, unreachable
     from boardfit.devices.errors import DeviceError
     from boardfit.devices.inventory import Inventory
+    from boardfit.devices.quarantine import failures_finding, lift
     from boardfit.devices_summary import board_line
     from boardfit.profiler.connect import reach
     from boardfit.profiler.run_litert import worker_folder
 
-    entry = Inventory.load(boards).get(name)
+    known = Inventory.load(boards)
+    entry = known.get(name)
     keep = frozenset({worker_folder()})
     try:
         with reach(entry) as board:
@@ -143,6 +148,12 @@ def devices_doctor(
                 findings = examine(board, entry, keep_workers=keep)
     except DeviceError as error:
         title, findings = entry.name, [unreachable(error)]
+    failures = known.failures_of(entry)
+    well = all(finding.state != "problem" for finding in findings)
+    if lost := failures_finding(failures, well=well):
+        findings = [lost, *findings]
+        if well:
+            lift(failures)
     _show_findings(title, findings, as_json)
 
 
@@ -176,11 +187,12 @@ def devices_setup(
     from boardfit.console import say
     from boardfit.devices import setup_runtime
     from boardfit.devices.errors import InputError
-    from boardfit.profiler.connect import connect
+    from boardfit.devices.inventory import Inventory
+    from boardfit.profiler.connect import reach
 
     if source not in {"auto", "board", "host"}:
         raise InputError(f"--source {source}: choose auto, board or host")
-    with connect(name, inventory=boards) as board:
+    with reach(Inventory.load(boards).get(name)) as board:
         if remove:
             there = setup_runtime.remove(board.transport, board.workspace)
             say(
@@ -197,11 +209,13 @@ def devices_setup(
     say(setup_runtime.summary(found, board))
 
 
-def _look(entry: Any) -> None:
+def _look(known: Inventory, entry: BoardEntry) -> None:
     from boardfit.devices.errors import BoardInUse
     from boardfit.devices.lease import in_use
+    from boardfit.devices.quarantine import require_free
     from boardfit.profiler.connect import reach
 
+    require_free(entry.name, known.failures_of(entry))
     with reach(entry) as board:
         if board.kind in {"ssh", "adb"} and (who := in_use(board.transport)):
             raise BoardInUse(who)

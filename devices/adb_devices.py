@@ -15,7 +15,7 @@ PORT = 5037
 _LONGEST = 1024 * 1024  # bytes of an answer
 _MORE_ABOUT = re.compile(r"\s(product|model|device|transport_id|usb):(\S{1,200})")
 
-Readiness = Literal["ready", "unauthorised", "offline", "busy", "unknown"]
+Readiness = Literal["ready", "unauthorised", "offline", "busy", "quarantined", "unknown"]
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,8 @@ class Device:
     `python` is the interpreter that runs the worker there (`None`: it has none), `workspace` the
     folder that boardfit may fill, `core` the one that the worker is pinned to (`None`: left to the
     scheduler). `benchmark_model` is this machine's copy of TFLite's tool for boards without Python.
-    `wanted` is what is set there while something is measured. A context manager that closes the
-    transport.
+    `wanted` is what is set there while something is measured, `failures` the file in which jobs
+    that lose the board are counted (`None`: nowhere). A context manager that closes the transport.
     """
 
     name: str
@@ -135,6 +135,7 @@ class Device:
     core: int | None = None
     benchmark_model: Path | None = None
     wanted: Wanted = NOTHING
+    failures: Path | None = None
 
     def __enter__(self) -> Self:
         return self

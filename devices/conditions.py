@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from .base import Description, Transport
 from .errors import CommandFailed
@@ -61,6 +62,11 @@ def describe(transport: Transport) -> Description:
         governor=parse_governors(governors),
         boot=boot_identifier(transport),
     )
+
+
+def under(description: Description, wanted: Wanted) -> Description:
+    """A board as it is measured: under the governor that is wanted, whichever it has otherwise."""
+    return replace(description, governor=wanted.governor or description.governor)
 
 
 def boot_identifier(transport: Transport) -> str | None:

@@ -17,6 +17,7 @@ from .adb_devices import AdbDevice, Readiness, adb_devices, server_address
 from .errors import (
     BoardfitError,
     BoardInUse,
+    BoardQuarantined,
     DeviceError,
     DeviceLost,
     DeviceTimeout,
@@ -151,6 +152,8 @@ def state_of(outcome: object) -> tuple[Readiness, str]:
         return "ready", ""
     if isinstance(outcome, BoardInUse):
         return "busy", str(outcome)
+    if isinstance(outcome, BoardQuarantined):
+        return "quarantined", str(outcome)
     if isinstance(outcome, DeviceUnauthorised | DeviceUnverified):
         return "unauthorised", str(outcome)
     if isinstance(outcome, DeviceUnreachable | DeviceTimeout | DeviceLost):
@@ -168,7 +171,7 @@ def _of_entry(entry: BoardEntry, outcome: object, phones: Sequence[AdbDevice]) -
         if len(fitting) > 1:
             serials = ", ".join(phone.serial for phone in fitting)
             state, words = "unknown", f"several phones fit ({serials}); write its `serial`"
-        elif fitting and (state != "busy" or fitting[0].readiness != "ready"):
+        elif fitting and (state not in {"busy", "quarantined"} or fitting[0].readiness != "ready"):
             where = fitting[0].serial
             state, words = fitting[0].readiness, fitting[0].next_step
     return Sighting(entry.name, entry.transport, where, state, words, entry.tags)

@@ -17,6 +17,7 @@ BoardfitError                 exit code 1: something failed that is not the user
 │   ├── DeviceLost                the link broke, or the process on the board ended
 │   ├── DeviceTimeout             the board did not answer in the time given
 │   ├── BoardInUse                another job measures on the board
+│   ├── BoardQuarantined          jobs have lost it again and again, and it is left alone
 │   ├── DeviceBusy                another program holds the way to the board
 │   ├── DeviceUnauthorised        the board does not let this computer in
 │   ├── CommandFailed             a command on the board ended with an error
@@ -134,6 +135,10 @@ class DeviceTimeout(DeviceError):
 
 class BoardInUse(DeviceError):
     """Another job measures on the board, or took it over; the message says who, and since when."""
+
+
+class BoardQuarantined(DeviceError):
+    """Several jobs in a row have lost the board; the message says why, and what ends this."""
 
 
 class DeviceBusy(DeviceError):

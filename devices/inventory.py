@@ -295,6 +295,12 @@ class Inventory:
         names = {entry.name for entry in self.entries}
         return (*self.entries, *(entry for entry in BUILT_IN if entry.name not in names))
 
+    def failures_of(self, entry: BoardEntry) -> Path | None:
+        """Where jobs that lose a board are counted; `None` for one that is not written down."""
+        if self.path is None or entry not in self.entries:
+            return None
+        return self.path.parent / "failures" / f"{entry.name}.json"
+
     def get(self, name: str | None = None) -> BoardEntry:
         """Choose a board: by its name, by `tag:NAME`, or without either the only one there is.
 

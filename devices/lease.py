@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from .base import Transport
+from .clocks import lasting
 from .errors import BoardInUse, DeviceError, DeviceLost, DeviceTimeout, StorageError
 from .lease_place import (
     MOST,
@@ -40,11 +41,6 @@ _TIMEOUT = 10.0  # seconds for one small command
 _TELL_AGAIN = 60.0  # seconds after which somebody who waits is told so again
 _LINK_FAILURES = 3  # in a row, that cost a waiting job no turn
 _ATTEMPTS = 20  # to make the folders, or to take what was just free
-
-
-def _clock() -> float:
-    """Seconds of this machine, also those that it slept, where the system counts them."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class Lease:
@@ -82,7 +78,7 @@ class Lease:
         Raises `BoardInUse` where somebody has taken it over meanwhile, as where this process was
         suspended: what was measured since then is worth nothing.
         """
-        if self._lost is None and _clock() - self._renewed > self._expiry / 2:
+        if self._lost is None and lasting() - self._renewed > self._expiry / 2:
             self.renew()
         if self._lost is not None:
             raise BoardInUse(self._lost)
@@ -95,7 +91,7 @@ class Lease:
         with self._lock:
             if self._lost is not None or self._over.is_set():
                 return
-            began = _clock()
+            began = lasting()
             boot, uptime = self._place.now()
             renewed = replace(self._claim, boot=boot, beat=uptime)
             if boot != self._claim.boot:
@@ -244,7 +240,7 @@ class _Turn:
         self._told_after = 0.0
         self._token = secrets.token_hex(8)
         self._ticket: Claim | None = None
-        self._began = _clock()
+        self._began = lasting()
         self._waited = 0.0
         self._before: View | None = None
 
@@ -272,7 +268,7 @@ class _Turn:
 
     def _attempt(self, mine: Sequence[Lease]) -> Lease | float:
         """The lease, or how many seconds to wait before the next attempt."""
-        moment = _clock()
+        moment = lasting()
         view = self._place.look()
         for lease in mine:
             if view.holder is not None and view.holder.token == lease.token:
@@ -286,7 +282,7 @@ class _Turn:
             claim = self._claim(view)
             if take(self._place, view, claim):
                 return self._taken(claim, moment)
-            moment = _clock()
+            moment = lasting()
             view = self._place.look()
             ahead = self._ahead(view)
         else:
@@ -322,7 +318,7 @@ class _Turn:
         if self._before is not None and self._before.boot == view.boot:
             self._waited += max(0.0, view.uptime - self._before.uptime)
         self._before = view
-        self._waited = max(self._waited, _clock() - self._began)
+        self._waited = max(self._waited, lasting() - self._began)
 
     def _ahead(self, view: View) -> list[Claim]:
         """The waiting jobs whose turn comes before ours; those that are dead are removed."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 
 from .base import Device
-from .errors import BoardInUse, InputError
+from .errors import BoardInUse, DeviceLost, DeviceTimeout, InputError
 from .lease import Lease, held_lease, leased
 from .lease_place import FOLDER
+from .quarantine import answered_for
 from .settings import applied
 from .settings_record import NOTHING
 
@@ -25,23 +27,42 @@ def occupied(
     purpose: str,
     *,
     wait: float | None = None,
-    settings: contextlib.AbstractContextManager[object] | None = None,
+    settings: Callable[[], contextlib.AbstractContextManager[object]] | None = None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Lease]:
     """Have a board alone for a job; where this job has it already, it goes on with that.
 
-    What the device wants to be set is set for the job (see `settings.applied`), or `settings` is
-    entered instead: once the board is held, and left before it is given back. `tell` is told for
-    whom is waited, at most `wait` seconds (see `waiting_time`). Raises `BoardInUse`, what
-    `applied` raises, and what the board raises.
+    What the device wants to be set is set for the job (see `settings.applied`), or what `settings`
+    makes is entered instead: once the board is held, and left before it is given back. Where the
+    board is lost before the job has begun it is tried once more. `tell` is told for whom is waited,
+    at most `wait` seconds (see `waiting_time`). A job that loses the board is written down (see
+    `quarantine.py`). Raises `BoardInUse`, what `applied` raises, and what the board raises.
     """
     if (held := held_lease(device.transport)) is not None:
         held.check()
         yield held
         return
-    with contextlib.ExitStack() as stack:
+    with answered_for(device), contextlib.ExitStack() as stack:
         try:
-            lease = stack.enter_context(
+            lease = _entered(stack, device, purpose, wait, settings, tell)
+        except (DeviceLost, DeviceTimeout) as error:
+            tell(f"{device.name} was lost before the job had begun: {error}")
+            lease = _entered(stack, device, purpose, wait, settings, tell)
+        yield lease
+
+
+def _entered(
+    stack: contextlib.ExitStack,
+    device: Device,
+    purpose: str,
+    wait: float | None,
+    settings: Callable[[], contextlib.AbstractContextManager[object]] | None,
+    tell: Callable[[str], None],
+) -> Lease:
+    """Hold the board and set what is wanted until the stack is left; nothing where that fails."""
+    with contextlib.ExitStack() as fresh:
+        try:
+            lease = fresh.enter_context(
                 leased(
                     device.transport,
                     purpose,
@@ -54,10 +75,11 @@ def occupied(
             raise BoardInUse(f"{device.name}: {error}") from error
         # What is set on the board for the job: changed by whoever holds it, and by nobody else.
         if settings is None and device.wanted != NOTHING:
-            settings = applied(device.transport, device.wanted, device.workspace)
+            settings = partial(applied, device.transport, device.wanted, device.workspace)
         if settings is not None:
-            stack.enter_context(settings)
-        yield lease
+            fresh.enter_context(settings())
+        stack.push(fresh.pop_all())
+        return lease
 
 
 def waiting_time() -> float:

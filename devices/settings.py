@@ -6,7 +6,9 @@
 What was there before is written down on the board before anything is changed. It is put back at the
 end, after an error and after Ctrl-C; where the host was killed or lost the link, a watchdog on the
 board does it, `gone_after` seconds after the host's last sign of life; and where the board was off
-meanwhile, the host's next connect (`restore_leftovers`).
+meanwhile, the host's next connect (`restore_leftovers`). A job that goes on after the board has
+restarted, or has put its settings back, sets them anew (`Applied.renew`), and keeps nothing that
+was measured in between (`Applied.require`).
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from .base import Transport
-from .errors import BoardfitError, ConditionsChanged
+from .clocks import lasting
+from .errors import BoardfitError, ConditionsChanged, DeviceLost, DeviceTimeout
 from .inventory import BoardEntry
 from .settings_board import SettingsBoard
 from .settings_record import Before, Wanted
@@ -43,6 +47,7 @@ class Applied:
     _board: SettingsBoard | None = field(default=None, repr=False)
     _beats: int = field(default=0, repr=False)
     _last_beat: float = field(default=float("-inf"), repr=False)
+    _heard: float = field(default=float("-inf"), repr=False)  # of the last sign that it took down
 
     def beat(self) -> None:
         """Tell the board that its host is there; needed where no thread does it.
@@ -50,9 +55,55 @@ class Applied:
         To be called as often as one likes: it does something once in a quarter of `gone_after`.
         """
         if self._board is not None and self._board.clock() - self._last_beat >= self._board.every:
-            self._last_beat = self._board.clock()
+            began = self._last_beat = self._board.clock()
             self._beats += 1
-            self._board.beat(self._beats)
+            if self._board.beat(self._beats):
+                self._heard = began
+
+    def require(self) -> None:
+        """Return where the board has not put its settings back; it is asked only where in doubt.
+
+        Raises `DeviceLost` where it has: what was measured since it last heard from us is worth
+        nothing, and whoever goes on sets them anew (`renew`).
+        """
+        if self._board is None or self.before is None:
+            return
+        if self._board.clock() - self._heard > self._board.gone_after / 2 and not self._is_ours():
+            raise DeviceLost(
+                "the board has put its settings back, since it heard nothing from here for "
+                f"{self._board.gone_after:g} s; look after the link to it, and run the same "
+                "command again"
+            )
+
+    def renew(self) -> bool:
+        """Set anew what the board has put back, or a restart has undone; whether it had to be.
+
+        Raises what `applied` raises.
+        """
+        if self._board is None or self.before is None:
+            return False
+        if self._is_ours() and self._board.boot() == self.before.boot:
+            if not self._board.is_watched():  # it ended with a login, say
+                self._begin(self._board, self.before)
+            return False
+        self._board.put_back()
+        self.before = self._board.prepare(self.wanted)
+        self.before = self._begin(self._board, self.before)
+        return True
+
+    def _begin(self, board: SettingsBoard, before: Before) -> Before:
+        """Have the settings watched over, and set them; what is to be put back then."""
+        board.watch(before.token)
+        self._last_beat = float("-inf")
+        self.beat()
+        return board.set(self.wanted, before)
+
+    def _is_ours(self) -> bool:
+        """Whether what is written down on the board is what we have changed."""
+        assert self._board is not None
+        assert self.before is not None
+        there = self._board.record()
+        return there is not None and there.token == self.before.token
 
     def check(self) -> None:
         """Make sure that the settings still hold.
@@ -62,12 +113,13 @@ class Applied:
         """
         if self._board is None or self.before is None:
             return
-        there = self._board.record()
-        if there is None or there.token != self.before.token:
+        if not self._is_ours():
             raise ConditionsChanged(
                 "the board put its settings back while it was measured, since it heard nothing "
                 f"from here for {self._board.gone_after:g} s; look after the link and measure again"
             )
+        if self._board.boot() != self.before.boot:
+            return  # a restart has undone them, and ended whatever was measured under them
         if self.wanted.governor is not None:
             for policy, name in self._board.governors().items():
                 if name != self.wanted.governor:
@@ -90,6 +142,14 @@ class Applied:
             )
 
 
+_APPLIED: ContextVar[tuple[Applied, ...]] = ContextVar("boardfit_settings", default=())
+
+
+def settings_on(transport: Transport) -> Applied | None:
+    """What this thread has set on a board over this way; None where it has changed nothing."""
+    return next((a for a in _APPLIED.get() if a._board and a._board.transport is transport), None)
+
+
 @contextlib.contextmanager
 def applied(
     transport: Transport,
@@ -99,7 +159,7 @@ def applied(
     gone_after: float = 60.0,
     beats: bool = True,
     root: str = "",
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = lasting,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Applied]:
     """Set what is wanted, wait for a cool board, and put back what was there before.
@@ -122,12 +182,9 @@ def applied(
         if wanted.changes:
             state.before = board.prepare(wanted)
             stack.push(_put_back_after(board))
-            board.watch(state.before.token)
+            state.before = state._begin(board, state.before)
             if beats:
                 stack.enter_context(_beating(state, board.every))
-            else:
-                state.beat()
-            state.before = board.set(wanted, state.before)
         if wanted.cool_below is not None:
 
             def pause(seconds: float) -> None:
@@ -142,8 +199,12 @@ def applied(
                 clock=clock,
                 sleep=pause if not beats else sleep,
             )
-        yield state
-        state.check()
+        _APPLIED.set((*_APPLIED.get(), state))
+        try:
+            yield state
+        finally:
+            _APPLIED.set(tuple(other for other in _APPLIED.get() if other is not state))
+        _once_more(state.check)
 
 
 def wanted_of(entry: BoardEntry) -> Wanted:
@@ -174,7 +235,7 @@ def restore_leftovers(
     measures there, or it puts them back itself soon. `owner_is_gone`: it is known that nobody does
     (the caller holds the board's lease). Raises `SettingError` where something cannot be put back.
     """
-    board = SettingsBoard(transport, workspace, 60.0, root, time.monotonic)
+    board = SettingsBoard(transport, workspace, 60.0, root, lasting)
     if board.raw_record() is None:
         return False
     if not owner_is_gone and board.is_watched():
@@ -188,13 +249,21 @@ def _put_back_after(board: SettingsBoard) -> Callable[[object, BaseException | N
 
     def put_back(_: object, error: BaseException | None, __: object) -> None:
         try:
-            board.put_back()
+            _once_more(board.put_back)
         except BoardfitError as ours:
             if error is None:
                 raise
             error.add_note(f"Besides, the board's settings could not be put back yet: {ours}")
 
     return put_back
+
+
+def _once_more(ask: Callable[[], None]) -> None:
+    """Ask a board for what can be asked twice, once more where the link is lost meanwhile."""
+    try:
+        ask()
+    except (DeviceLost, DeviceTimeout):
+        ask()
 
 
 @contextlib.contextmanager

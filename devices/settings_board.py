@@ -84,6 +84,11 @@ class SettingsBoard:
         """Run a script of ours on the board, to which the arguments are `$1` and so on."""
         return self.run(["sh", "-c", script, "sh", *arguments], timeout)
 
+    def boot(self) -> str:
+        """What the kernel drew when the board started; another one after a restart."""
+        found = first_lines(self.transport, f"{self.root}/proc/sys/kernel/random/boot_id")
+        return next(iter(found.values()), "unknown")
+
     def raw_record(self) -> str | None:
         """What was written down, as it lies there; `None` where nothing was."""
         done = self.run(["cat", str(self.folder / "before")])
@@ -135,10 +140,9 @@ class SettingsBoard:
 
         Nothing is changed before the record lies on the board.
         """
-        boot = first_lines(self.transport, f"{self.root}/proc/sys/kernel/random/boot_id")
         before = Before(
             token=secrets.token_hex(16),
-            boot=next(iter(boot.values()), "unknown"),
+            boot=self.boot(),
             nvpmodel=None if wanted.nvpmodel is None else self._mode_to_leave(wanted.nvpmodel),
             jetson_clocks=wanted.jetson_clocks,
             fixed_performance=wanted.fixed_performance,
@@ -171,9 +175,9 @@ class SettingsBoard:
         """Whether a watchdog watches over the settings."""
         return self.shell(_LIVES, str(self.folder)).code == 0
 
-    def beat(self, number: int) -> None:
-        """Give a sign of life; the number is another one each time."""
-        self.shell(_BEAT, f"{number}", str(self.folder))
+    def beat(self, number: int) -> bool:
+        """Give a sign of life; the number is another one each time. Whether it was taken down."""
+        return self.shell(_BEAT, f"{number}", str(self.folder)).code == 0
 
     def set(self, wanted: Wanted, before: Before) -> Before:
         """Set what is wanted and verify it; what is to be put back then.

@@ -21,6 +21,7 @@ from .fragments import ROLE
 from .growth import next_operators
 from .judge import Judged, judge
 from .layers import Layer, Network
+from .losses import repeated
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
 from .one_run import Source
@@ -76,9 +77,15 @@ class _OneBoard:
     def outside(self) -> Outside | None:
         entries = self.store.entries().values()
         emitted = sources(entries, self.runtime)
-        return outside_kinds(
-            self.device, entries, emitted, threads=self.threads, runtime=self.runtime
+        ask = partial(
+            outside_kinds,
+            self.device,
+            entries,
+            emitted,
+            threads=self.threads,
+            runtime=self.runtime,
         )
+        return repeated(ask, self.device, telling(self.report, "look at the operators"))
 
 
 def build_table(

@@ -11,13 +11,16 @@ import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ..devices.base import Device
-from ..devices.conditions import boot_identifier, describe, mismatch
-from ..devices.errors import ConditionsChanged, DeviceError, DeviceLost, DeviceTimeout, WorkerLost
+from ..devices.conditions import boot_identifier, describe, mismatch, under
+from ..devices.errors import ConditionsChanged, DeviceError, DeviceLost, WorkerLost
 from ..devices.lease import Lease
 from ..devices.occupy import occupied
+from ..devices.settings import Applied, settings_on
 from .drift import Drift, drift
+from .losses import LOST, Losses
 from .one_run import Models, OneRun, Source
 from .open_session import Session, open_session
 from .progress import Report, silent, telling
@@ -25,7 +28,6 @@ from .schedule import Schedule
 from .store import Store
 
 MEMORY_CAP = 2 * 1024**3  # bytes of models that live on the board at once
-RESTARTS = 3  # workers that may be lost in a run before the campaign gives up
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def run_campaign(
     with contextlib.ExitStack() as job:
         lease: Lease | None = None
         for run in range(first, schedule.runs):
-            losses = _Losses()
+            losses = Losses()
             while True:
                 work = OneRun(store, models, schedule, run, memory_cap, stage, report)
                 if work.finished:
@@ -153,9 +155,14 @@ def run_campaign(
                             device = _looked_at_anew(device)
                     if run and schedule.pause_seconds:
                         _rest(device, schedule.pause_seconds)
-                    if boot_identifier(device.transport) != device.description.boot:
+                    restarted = boot_identifier(device.transport) != device.description.boot
+                    if restarted:
                         lease.renew()  # a restart frees the board for everybody
                         lease.check()
+                    settings = settings_on(device.transport)
+                    if settings is not None and settings.renew():
+                        work.tell(f"the settings of {device.name} were set anew")
+                    if restarted:
                         device = _looked_at_anew(device)
                         work.tell(f"{device.name} has restarted and was looked at anew")
                     work.prepare()
@@ -163,8 +170,8 @@ def run_campaign(
                         conditions = conditions_of(device, session, dtype)
                         if required is not None:
                             require_conditions(required, device, session, dtype)
-                        work.measure(session, conditions, lease.check)
-                except (DeviceLost, DeviceTimeout, WorkerLost) as error:
+                        work.measure(session, conditions, partial(_require, lease, settings))
+                except LOST as error:
                     # Without models of ours, fewer of them would not help.
                     full = _out_of_memory(error) and work.loaded_bytes > 0
                     losses.add(error, device, fruitless=not (work.visits or full))
@@ -187,36 +194,17 @@ def run_campaign(
     )
 
 
-class _Losses:
-    """The workers and links that a run has lost."""
-
-    def __init__(self) -> None:
-        self._times: list[float] = []
-        self._fruitless = 0  # in a row
-
-    def add(
-        self, error: DeviceLost | DeviceTimeout | WorkerLost, device: Device, *, fruitless: bool
-    ) -> None:
-        """Count one more. Raises it, with how often that was, where there were too many."""
-        self._times.append(time.monotonic())
-        self._fruitless = self._fruitless + 1 if fruitless else 0
-        if len(self._times) <= RESTARTS and self._fruitless < 2:
-            return
-        words = (
-            f"{error}. {device.name} was lost {len(self._times)} times within "
-            f"{self._times[-1] - self._times[0]:.0f} s and is given up: look at its power, its "
-            "link and its memory; what was measured is kept, and the same command goes on"
-        )
-        if isinstance(error, WorkerLost):
-            raise WorkerLost(words, out_of_memory=error.out_of_memory) from error
-        if isinstance(error, DeviceLost):
-            raise DeviceLost(words, killed=error.killed) from error
-        raise DeviceTimeout(words) from error
+def _require(lease: Lease, settings: Applied | None) -> None:
+    """Raise where what was just measured is worth nothing: the board is another's meanwhile, or
+    has put its settings back."""
+    lease.check()
+    if settings is not None:
+        settings.require()
 
 
 def _looked_at_anew(device: Device) -> Device:
     """The board as it is now: a restart, or another job, may have left its governor otherwise."""
-    return replace(device, description=describe(device.transport))
+    return replace(device, description=under(describe(device.transport), device.wanted))
 
 
 def _rest(device: Device, seconds: float) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from ..devices.base import Device
 from ..devices.clusters import choose_cores, discover_clusters
-from ..devices.conditions import describe
+from ..devices.conditions import describe, under
 from ..devices.fake import FakeTransport, Faults, SimulatedClock, SleepingClock
 from ..devices.inventory import BoardEntry, Inventory
 from ..devices.local import local_device
+from ..devices.quarantine import require_free
 from ..devices.settings import restore_leftovers, wanted_of
 from .simulated import NO_THROTTLING, SimulatedWorker, Throttling
 
@@ -24,9 +25,13 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
 
     `local` is this machine and `fake` a simulated board; others come from the inventory file
     (see `devices/inventory.py`). Raises `DeviceNotFound`, `DeviceAmbiguous`, `InventoryError`,
-    and what reaching the board raises.
+    `BoardQuarantined`, and what reaching the board raises.
     """
-    return reach(Inventory.load(inventory).get(name))
+    known = Inventory.load(inventory)
+    entry = known.get(name)
+    failures = known.failures_of(entry)
+    require_free(entry.name, failures)
+    return replace(reach(entry), failures=failures)
 
 
 def reach(entry: BoardEntry) -> Device:
@@ -57,9 +62,7 @@ def _as_written(device: Device, entry: BoardEntry) -> Device:
             f"{entry.name}: its chip is {found.soc}, and {entry.soc} in boards.toml; is it the "
             "board that is meant?"
         )
-    # Under which governor is measured, whichever it has while nothing is.
-    found = replace(found, governor=wanted.governor or found.governor)
-    return replace(device, core=core, wanted=wanted, description=found)
+    return replace(device, core=core, wanted=wanted, description=under(found, wanted))
 
 
 def _reached(entry: BoardEntry) -> Device:

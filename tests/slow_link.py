@@ -8,7 +8,8 @@
   that whoever sends through it meets partial sends.
 - `cut_after`: the link breaks once so many bytes went towards the server.
 - `cut()` resets all connections, `freeze()` lets nothing pass while they stay open, `thaw()` ends
-  that; `carried` is how many bytes went towards the server.
+  that; `garble()` spoils what comes from the server next, on each connection; `carried` is how many
+  bytes went towards the server.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class SlowLink:
         self._piece = piece or _AT_ONCE
         self._buffer = buffer
         self._cut_after = cut_after
+        self._garbled = 0  # times that what comes was to be spoilt
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._flows = asyncio.Event()
@@ -79,6 +81,10 @@ class SlowLink:
     def thaw(self) -> None:
         """Go on after `freeze`."""
         self._loop.call_soon_threadsafe(self._flows.set)
+
+    def garble(self) -> None:
+        """Turn over the bits of what comes from the server next, once on each connection."""
+        self._garbled += 1
 
     def _ask(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_PATIENCE)
@@ -132,6 +138,7 @@ class SlowLink:
             await under_way.put((self._loop.time() + self._delay, data))
 
     async def _give(self, under_way: _UnderWay, target: socket.socket, *, counts: bool) -> None:
+        garbled = self._garbled
         while True:
             due, data = await under_way.get()
             if (wait := due - self._loop.time()) > 0:
@@ -140,6 +147,9 @@ class SlowLink:
             if not data:
                 target.shutdown(socket.SHUT_WR)
                 return
+            if not counts and garbled != self._garbled:
+                garbled = self._garbled
+                data = bytes(byte ^ 0xFF for byte in data)
             await self._loop.sock_sendall(target, data)
             if counts:
                 self.carried += len(data)

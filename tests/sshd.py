@@ -102,7 +102,8 @@ class Sshd:
         }
         return Hop(**fields)  # type: ignore[arg-type]
 
-    def _start(self) -> bool:
+    def command(self) -> list[str]:
+        """Write its configuration for its `port`; the words that start it."""
         config = self.folder / "sshd_config"
         lines = [
             *self._settings,
@@ -122,7 +123,10 @@ class Sshd:
         if not any(line.startswith("Subsystem") for line in self._settings):
             lines.append("Subsystem sftp internal-sftp")
         config.write_text("".join(f"{line}\n" for line in lines))
-        command = [self._program, "-D", "-e", "-f", str(config)]
+        return [self._program, "-D", "-e", "-f", str(config)]
+
+    def _start(self) -> bool:
+        command = self.command()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
         deadline = time.monotonic() + _STARTING

@@ -20,10 +20,11 @@ from boardfit.devices.base import Device
 from boardfit.devices.errors import DeviceLost, WorkerLost
 from boardfit.devices.fake import FakeTransport, Faults, SimulatedClock
 from boardfit.profiler.build import begin_or_continue, sources
-from boardfit.profiler.campaign import MEMORY_CAP, RESTARTS, Summary, run_campaign
+from boardfit.profiler.campaign import MEMORY_CAP, Summary, run_campaign
 from boardfit.profiler.connect import connect
 from boardfit.profiler.description import describe_layer
 from boardfit.profiler.layers import Layer
+from boardfit.profiler.losses import RESTARTS
 from boardfit.profiler.progress import Progress
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import SimulatedRuntime

@@ -236,11 +236,11 @@ def test_settings_lie_inside_of_the_lease(shared: Shared) -> None:
         seen.append(shared.holder)
 
     device = shared.device()
-    with occupied(device, "outer", settings=settings()), occupied(device, "inner"):
+    with occupied(device, "outer", settings=settings), occupied(device, "inner"):
         assert seen == ["held"]
     assert seen == ["held", "held"]
     assert shared.holder == "free"
-    with shared.held(), pytest.raises(BoardInUse), occupied(device, "x", settings=settings()):
+    with shared.held(), pytest.raises(BoardInUse), occupied(device, "x", settings=settings):
         pass
     assert len(seen) == 2
 
