@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from ..devices.base import Device
 from ..devices.clusters import choose_cores, discover_clusters
 from ..devices.conditions import describe, under
+from ..devices.errors import DeviceLost, DeviceTimeout
 from ..devices.fake import FakeTransport, Faults, SimulatedClock, SleepingClock
 from ..devices.inventory import BoardEntry, Inventory
 from ..devices.local import local_device
@@ -37,9 +38,18 @@ def connect(name: str | None = None, *, inventory: Path | None = None) -> Device
 def reach(entry: BoardEntry) -> Device:
     """Reach a board that is written down so; close `device.transport` when done.
 
-    What a host that was killed left set on the board is put back. Raises what reaching it raises,
-    `InputError` where it has no such cores, and `SettingError`.
+    What a host that was killed left set on the board is put back. A board that is lost while it is
+    looked at is reached once more. Raises what reaching it raises, `InputError` where it has no
+    such cores, and `SettingError`.
     """
+    try:
+        return _looked_at(entry)
+    except (DeviceLost, DeviceTimeout) as error:
+        _LOG.warning(f"{entry.name} was lost and is reached once more: {error}")
+        return _looked_at(entry)
+
+
+def _looked_at(entry: BoardEntry) -> Device:
     device = _reached(entry)
     try:
         return _as_written(device, entry)

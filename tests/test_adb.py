@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from boardfit.devices import adb_shell_v2
 from boardfit.devices.adb_connect import adb_device, choose, parse_address, reach
 from boardfit.devices.adb_direct import AdbDirectTransport, TcpWire, open_usb
 from boardfit.devices.adb_keys import load_keys, make_key, read_key
@@ -26,6 +27,7 @@ from boardfit.devices.adb_server import (
     parse_list,
     server_address,
 )
+from boardfit.devices.adb_shell_v2 import ShellProcess
 from boardfit.devices.adb_transport import AdbTransport
 from boardfit.devices.base import LINE_LIMIT
 from boardfit.devices.errors import (
@@ -250,6 +252,23 @@ def test_endless_output_is_refused(both: tuple[AdbTransport, Serving]) -> None:
         both[0].run(["yes", "x" * 1000], timeout=60)
     assert not isinstance(caught.value, DeviceTimeout)
     assert both[0].run(["true"], timeout=10).code == 0
+
+
+def test_what_floods_us_stays_on_the_board(
+    both: tuple[AdbTransport, Serving], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 1_000_000
+    monkeypatch.setattr(adb_shell_v2, "LINE_LIMIT", limit)
+    process = ShellProcess(both[0]._link, ["yes", "x" * 1000], timeout=10)
+    deadline = time.monotonic() + 20
+    quiet = 0  # times in a row that nothing came, though nobody took what had come
+    while quiet < 3 and len(process.stdout) < 4 * limit and time.monotonic() < deadline:
+        before = len(process.stdout)
+        process.pump(0.2)
+        quiet = quiet + 1 if len(process.stdout) == before > limit else 0
+    came = len(process.stdout)
+    process.end()
+    assert limit < came < 4 * limit
 
 
 def test_a_program_that_was_killed_is_told(both: tuple[AdbTransport, Serving]) -> None:

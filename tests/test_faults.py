@@ -9,11 +9,11 @@ from pathlib import Path
 
 FAULTS = 3
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+SCRIPT = BENCHMARKS / "measure_faults.py"
 
 
 def test_a_few_faults_cost_nothing() -> None:
-    script = BENCHMARKS / "measure_faults.py"
-    argv = [sys.executable, str(script), "--faults", str(FAULTS), "--boards", "fake"]
+    argv = [sys.executable, str(SCRIPT), "--faults", str(FAULTS), "--boards", "fake"]
     path = os.pathsep.join(filter(None, [str(BENCHMARKS), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path}

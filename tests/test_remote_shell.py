@@ -1,6 +1,7 @@
 """Whatever an argument holds, a POSIX shell hands it on as it is."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,18 @@ def test_a_missing_program_is_told_from_one_that_ends_alike(shell: str, name: st
     there = given_to(shell, checked_command_line(["sh", "-c", "exit 127"]))
     assert there.returncode == 127
     assert not names_missing_program(there.returncode, there.stderr)
+
+
+@given(NO_NUL)
+def test_no_shell_reads_anything_into_a_script(script: str) -> None:
+    # A csh takes ! also between single quotes, and fish a backslash before one.
+    words = (
+        rb"""exec /bin/sh -c 'eval "\$\(printf %b "((?:[A-Za-z0-9 _./:=,@+-]|\\0[0-7]{3})*)"\)"'"""
+    )
+    found = re.fullmatch(words, for_any_shell(script))
+    assert found is not None
+    meant = re.sub(rb"\\0([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), found[1])
+    assert meant == script.encode()
 
 
 @pytest.mark.parametrize("shell", ANY_SHELLS)
