@@ -37,7 +37,7 @@ from measure_kills import Rows, grown
 from boardfit.profiler.store import Store
 
 FAULTS = 200
-SHARES = {"fake": 4, "ssh": 6, "adb": 6, "phone": 4}  # of the faults
+SHARES = {"fake": 5, "ssh": 7, "adb": 7, "phone": 2}  # of the faults; a phone is slow
 PUT_BACK = 75.0  # seconds within which settings are put back: a watchdog has 60
 ENDS = 15.0  # seconds for workers to end after their host
 FAKE_SILENCE = 120.0  # seconds of a build on the simulated board
