@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import paramiko
 
 from .base import LINE_LIMIT
-from .errors import CommandFailed, DeviceError, DeviceTimeout
+from .errors import CommandFailed, DeviceError, DeviceLost, DeviceTimeout
 from .process import brief
 from .remote_shell import (
     announced_command_line,
@@ -109,7 +109,8 @@ class RemoteProcess:
             self.check_began(self.drain(_STARTING))
 
     def check_began(self, code: int | None) -> None:
-        """Raises `CommandFailed` where a process that ended is not the program's."""
+        """Raises `CommandFailed` where a process that ended is not the program's, and `DeviceLost`
+        where it was ended before it began."""
         if self._group is not None:
             return
         if code is not None and names_missing_program(code, bytes(self.stderr)):
@@ -118,6 +119,11 @@ class RemoteProcess:
                 "it by its whole path"
             )
         said = bytes(self._before_stdout + self._before_stderr + self.stderr)
+        if code == _UNKNOWN_CODE and not said.strip():
+            raise DeviceLost(
+                f"a signal ended the login at {self._link.name} before {brief(self._argv)} began; "
+                "run the same command again, and look at the board's memory if that does not help"
+            )
         raise CommandFailed(
             f"a login at {self._link.name} runs no command; it ended with code {code} and said "
             f"{said.decode(errors='replace').strip()[:300]!r}; give the user a shell (`chsh`), and "

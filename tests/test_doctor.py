@@ -302,6 +302,11 @@ def test_clusters(entry: BoardEntry, core: int | None, state: str, words: str) -
     assert words in finding.words
 
 
+def test_a_board_with_cores_of_one_kind_needs_no_choice() -> None:
+    finding = cluster_finding(TWO[:1], PC, None)
+    assert (finding.state, finding.words) == ("ok", "little 0-3 (to 1.8 GHz)")
+
+
 def test_temperature_and_load() -> None:
     assert temperature_finding(50.0, None).state == "ok"
     assert temperature_finding(75.0, None).state == "note"

@@ -494,6 +494,17 @@ def test_a_login_that_runs_no_command_is_named(tmp_path: Path, shell: str, words
         transport.close()
 
 
+def test_a_login_that_was_killed_is_lost_and_not_misconfigured(tmp_path: Path) -> None:
+    with Sshd(tmp_path / "sshd", "ForceCommand kill -9 $$") as server:
+        transport = SshTransport([server.hop()])
+        for ask in (lambda: transport.run(["true"], timeout=20), lambda: transport.open(["cat"])):
+            with pytest.raises(
+                DeviceLost, match=r"signal ended the login .* before (true|cat) beg"
+            ):
+                ask()
+        transport.close()
+
+
 # Files
 
 
