@@ -5,33 +5,30 @@ python benchmarks/measure_faults.py [--faults N] [--boards NAME,...] [--into FIL
 `fake` is the simulated board; `ssh`, `adb` and `phone` (measured by a tool, through Android's adb
 server) are machines with real servers, whose clock governor each build sets (these need root). Each
 build is a process of its own, which is started again with the same arguments until the table is
-finished. All boards are at work at the same time. With a FILE what earlier calls have seen counts.
+finished. All boards are at work at the same time. A FILE keeps what was seen after each table, so
+that an interrupted call goes on until there were N faults.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import random
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import faults_build
 import faults_fake
-from bars import bar
 from faults_boards import BOARDS, Board
 from faults_machine import GOVERNOR, can_be_made
 from faults_process import Build, End
+from faults_tally import Seen, Tally, told
 from measure_kills import Rows, grown
 
 from boardfit.profiler.store import Store
@@ -43,38 +40,6 @@ ENDS = 15.0  # seconds for workers to end after their host
 FAKE_SILENCE = 120.0  # seconds of a build on the simulated board
 TABLE = "table.boardfit"
 REPEATABLE = {"fake", "phone"}  # boards on which every build sees the same values
-
-
-@dataclass
-class Tally:
-    """What was seen over all attempts."""
-
-    faults: Counter[str] = field(default_factory=Counter)  # by board and kind
-    harm: Counter[str] = field(
-        default_factory=lambda: Counter({"lost": 0, "doubled": 0, "changed": 0})
-    )
-    looked_for: int = 0  # rows that had been committed before
-    attempts: int = 0
-    refused: Counter[str] = field(default_factory=Counter)  # errors that ended an attempt, by name
-    hangs: int = 0
-    longest_silence: float = 0.0  # seconds between two signs of life of a build
-    changed_settings: int = 0
-    settings_seen: int = 0  # attempts that were seen to have changed the governor
-    put_back_late: int = 0  # attempts after which a watchdog or the next one put it back
-    left_over: int = 0  # workers that outlived their build
-    unlike: int = 0  # rows of finished tables that an undisturbed build has otherwise
-    tables: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Count what another one has seen, too."""
-        for one in fields(self):
-            mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            if isinstance(mine, Counter):
-                mine.update(theirs)
-            elif one.name == "longest_silence":
-                self.longest_silence = max(mine, theirs)
-            else:
-                setattr(self, one.name, mine + theirs)
 
 
 # A way to try to build once: the table, faults in the order in which they come, each with its
@@ -134,9 +99,16 @@ def ways(name: str, folder: Path) -> Iterator[tuple[Attempt, Sequence[str], Boar
         yield attempt_on(board), tuple(board.kinds), board
 
 
-def disturb(name: str, folder: Path, count: int, rng: random.Random, logs: Path | None) -> Tally:
-    """Build tables on one board until it has had so many faults."""
-    tally = Tally()
+def disturb(
+    name: str,
+    folder: Path,
+    count: int,
+    rng: random.Random,
+    keep: Callable[[Tally], None],
+    logs: Path | None,
+) -> None:
+    """Build tables on one board until it has had so many faults; `keep` is told after each table
+    what was seen."""
     with ways(name, folder) as (attempt, known, board):
         (folder / "undisturbed").mkdir(parents=True)
         begin = time.monotonic()
@@ -149,18 +121,20 @@ def disturb(name: str, folder: Path, count: int, rng: random.Random, logs: Path 
         # machine makes some builds longer than others.
         longest = float(whole.said.get("lines", took)) / 3
         kinds: list[str] = []
-        number = 0
-        before: Rows = {}
-        while sum(tally.faults.values()) < count or before:
+        done = number = 0
+        tally, before = Tally(), Rows()
+        while done < count or before:
+            begin = time.monotonic()
             place = folder / f"table-{number}"
             place.mkdir(exist_ok=True)
             faults: list[tuple[str, float]] = []
-            for _ in range(min(rng.randint(1, 3), count - sum(tally.faults.values()))):
+            for _ in range(min(rng.randint(1, 3), count - done)):
                 if not kinds:
                     kinds = rng.sample(known, len(known))
                 faults.append((kinds.pop(), rng.uniform(0.0, longest)))
             with _watched(board) as seen:
                 end, happened = attempt(place / TABLE, faults, rng.randrange(2**32))
+            done += len(happened)
             kinds += [kind for kind, _ in faults[len(happened) :]]
             if logs:
                 _log(logs / f"{name}.log", end, happened)
@@ -181,10 +155,12 @@ def disturb(name: str, folder: Path, count: int, rng: random.Random, logs: Path 
                 tally.tables += 1
                 if name in REPEATABLE:
                     tally.unlike += unlike(place / TABLE, folder / "undisturbed" / TABLE)
-                number, before = number + 1, {}
+            tally.seconds += time.monotonic() - begin
+            if end.finished:
+                keep(tally)
+                number, tally, before = number + 1, Tally(), Rows()
         if board is not None:
-            tally.changed_settings += not _comes_back(board, PUT_BACK)
-    return tally
+            keep(Tally(changed_settings=int(not _comes_back(board, PUT_BACK))))
 
 
 def _log(path: Path, end: End, happened: Sequence[str]) -> None:
@@ -266,10 +242,10 @@ def main() -> int:
     if missing := [name for name in names if name in BOARDS and not can_be_made()]:
         print(f"MISSED: {', '.join(missing)}: only root can make such boards, on Linux")
         return 1
-    begin = time.monotonic()
-    earlier = _earlier(options.into)
+    seen = Seen(options.into)
+    left = max(0, options.faults - sum(seen.tally.faults.values()))
     weights = [SHARES[name] for name in names]
-    places = [options.faults * sum(weights[:n]) // sum(weights) for n in range(len(names) + 1)]
+    places = [left * sum(weights[:n]) // sum(weights) for n in range(len(names) + 1)]
     counts = [after - before for before, after in pairwise(places)]
     # Not in /tmp, since the machines have one of their own.
     with (
@@ -282,57 +258,16 @@ def main() -> int:
                 name,
                 Path(folder) / name,
                 count,
-                random.Random(f"{name} {len(earlier)}"),
+                random.Random(f"{name} {seen.calls}"),
+                seen.keep,
                 options.logs,
             )
             for name, count in zip(names, counts, strict=True)
+            if count
         ]
-        tallies = [job.result() for job in jobs]
-    mine = Tally()
-    for tally in tallies:
-        mine.add(tally)
-    seconds = time.monotonic() - begin
-    if options.into:
-        with options.into.open("a") as file:
-            file.write(json.dumps({**asdict(mine), "seconds": seconds}) + "\n")
-    for content in earlier:
-        seconds += content.pop("seconds")
-        mine.add(Tally(**{k: Counter(v) if isinstance(v, dict) else v for k, v in content.items()}))
-    return int(not told(mine, options.faults, seconds))
-
-
-def _earlier(path: Path | None) -> list[dict[str, Any]]:
-    if path is None or not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def told(tally: Tally, faults: int, seconds: float) -> bool:
-    """Print what was seen; whether the bars are met."""
-    for kind, count in sorted(tally.faults.items()):
-        print(f"{kind}: {count}")
-    ended = ", ".join(f"{name} {count}" for name, count in sorted(tally.refused.items()))
-    print(
-        f"{sum(tally.faults.values())} faults in {tally.attempts} attempts of {tally.tables} "
-        f"tables in {seconds:.0f} s; {tally.looked_for} times a committed row was looked for "
-        f"again. Attempts that ended with an error: {ended or 'none'}"
-    )
-    print(
-        f"builds said something every {tally.longest_silence:.0f} s at least; "
-        f"{tally.settings_seen} attempts were seen with another governor, {tally.put_back_late} of "
-        "which left it to the board or to the next one to put it back"
-    )
-    kinds = {name.partition(", ")[2] for name in tally.faults}
-    met = [
-        bar("faults", sum(tally.faults.values()), faults, least=True, form="d"),
-        bar("kinds of faults", len(kinds), min(8, faults), least=True, form="d"),
-        *(bar(f"rows {name}", n, 0, least=False, form="d") for name, n in tally.harm.items()),
-        bar("rows unlike an undisturbed build's", tally.unlike, 0, least=False, form="d"),
-        bar("builds that said nothing for too long", tally.hangs, 0, least=False, form="d"),
-        bar("boards with changed settings", tally.changed_settings, 0, least=False, form="d"),
-        bar("workers left on boards", tally.left_over, 0, least=False, form="d"),
-    ]
-    return all(met)
+        for job in jobs:
+            job.result()
+    return int(not told(seen.tally, options.faults))
 
 
 if __name__ == "__main__":
