@@ -394,6 +394,8 @@ def test_a_program_for_another_processor_is_found(tmp_path: Path) -> None:
     assert "is for x86_64, and the phone runs aarch64, armv7" in tool_finding(entry, abis).words
     path.write_bytes(b"#!/bin/sh\nexec something")
     assert "is no program for Linux or Android" in tool_finding(entry, abis).words
+    path.write_bytes(b"\x7fELF\x01\x02\x01" + bytes(9) + b"\0\2\0\x28")  # big-endian 32-bit ARM
+    assert elf_machine(path) == "armv7"
 
 
 @given(st.text())
