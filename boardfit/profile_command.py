@@ -165,6 +165,8 @@ def profile(
                 **how,
             )
         show_table(built.table, as_json)
+        if not as_json:
+            console.say([f"Without {name}: {why}" for name, why in built.lost.items()])
         built.check()
         built.table.check()
         return

@@ -76,10 +76,11 @@ class Boards(Protocol):
 @dataclass(frozen=True)
 class FleetTable:
     """A table that several boards have built; `left_out` says of boards that do not agree with the
-    others how they differ."""
+    others how they differ, `lost` of those that were lost or quarantined why."""
 
     table: LookupTable
     left_out: Mapping[str, str]
+    lost: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise `BoardsDisagree` naming the boards that were left out."""
@@ -127,7 +128,9 @@ def build_fleet_table(
     table = build_with(
         path, plan, schedule, together, DEVICE_NAME, threads=threads, runtime=runtime
     )
-    return FleetTable(table, crews[0].odd if crews else {})
+    if not crews:
+        return FleetTable(table, {})
+    return FleetTable(table, crews[0].odd, crews[0].lost)
 
 
 @dataclass
@@ -167,6 +170,11 @@ class FleetCrew:
             planned = (self.store.document("plan") or {})["entries"]  # before any were added
             self._reference = reference_set(list(self.store.entries().values())[:planned])
         self._sightings, self._spent = _read_history(self.store, self._reference)
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """The boards that are not asked any more, and why."""
+        return {name: str(error) for name, error in self._failed.items()}
 
     def convene(self) -> None:
         """Wait for all boards, and see whether they agree."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from boardfit.devices.base import Device
 from boardfit.devices.errors import (
     BoardfitError,
+    BoardQuarantined,
     BoardsDisagree,
     ConditionsChanged,
     DeviceError,
@@ -46,6 +47,7 @@ from boardfit.profiler.fleet_share import (
     Share,
     answer_share,
     read_measured,
+    write_failure,
     write_share,
 )
 from boardfit.profiler.fleet_tls import TlsFiles, check_address
@@ -320,6 +322,20 @@ def test_what_a_lost_board_was_asked_goes_to_others(
     built = build(tmp_path / "table", boards, silence=0.2)
     built.check()
     assert samples(tmp_path / "table") == samples(plain[len(SMALL.layers)])
+
+
+def test_a_quarantined_board_is_left_out_and_named(tmp_path: Path, plain: dict[int, Path]) -> None:
+    words = "pi-1 is left alone for 60 more minutes"
+    told: list[Progress] = []
+    boards = BoardsHere(
+        equal_boards(2), {"pi-1": lambda text, device: write_failure(BoardQuarantined(words))}
+    )
+    built = build(tmp_path / "table", boards, report=told.append)
+    built.check()
+    assert built.lost == {"pi-1": f"pi-1: {words}"}
+    assert any(words in step.detail for step in told)
+    assert samples(tmp_path / "table") == samples(plain[len(SMALL.layers)])
+    assert build(tmp_path / "table", boards).lost == {}  # it is finished, and nobody is asked
 
 
 def test_a_silent_board_is_abandoned_in_time(tmp_path: Path) -> None:
