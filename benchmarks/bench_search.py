@@ -10,7 +10,7 @@ import sys
 
 from parts import run_parts
 
-PARTS = ("targets", "nasbench")
+PARTS = ("targets", "nasbench", "samples", "optimizers")
 
 if __name__ == "__main__":
     sys.exit(run_parts(PARTS, "search"))

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from boardfit.search.additive import fit_additive
-from boardfit.search.coordinate_descent import DescentSettings, coordinate_descent
-from boardfit.search.evaluation import Evaluator, Trial, best_trial, rank
+from boardfit.search.coordinate_descent import coordinate_descent
+from boardfit.search.descent_settings import DescentSettings
+from boardfit.search.evaluation import Evaluator
 from boardfit.search.evolution import EvolutionSettings, evolution
 from boardfit.search.measured_cells import MeasuredCells, read_measured_cells
 from boardfit.search.metrics import Metric
 from boardfit.search.nasbench201 import Removal, all_cells, nasbench201, numbers
 from boardfit.search.random_search import RandomSettings, random_search
 from boardfit.search.space import SearchSpace
+from boardfit.search.trial import Trial, best_trial, rank
 
 BOARDS = ("raspi4", "pixel3")
 QUARTILES = (25, 50, 75)

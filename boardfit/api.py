@@ -6,8 +6,9 @@ names the cause and the next step.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import LookupTable
     from boardfit.profiler.verify_table import Verification
+    from boardfit.search.evaluation import Map
     from boardfit.search.result import SearchResult
     from boardfit.search.space import SearchSpace
 
@@ -341,13 +343,40 @@ def find_network(
     ("shapes", "digits", "cifar10:PATH", "folder:PATH"), `out` the run folder; `settings` are
     further fields of `boardfit.search.settings.SearchSettings`.
     """
+    return find_networks(
+        table, device, data=data, latencies=[latency], out=out,
+        allow_invalid_table=allow_invalid_table, report=report, **settings,
+    )[0]  # fmt: skip
+
+
+def find_networks(
+    table: LookupTable,
+    device: Device,
+    *,
+    data: str = "shapes",
+    latencies: Sequence[str],
+    out: Path | str,
+    allow_invalid_table: bool = False,
+    workers: int = 1,
+    scheduler: str | None = None,
+    tls: TlsFiles | None = None,
+    report: Report = silent,
+    **settings: Any,
+) -> list[SearchResult]:
+    """The same for several latencies, in their order: one super-network and one descent for all.
+
+    `workers` networks are scored at a time on this host, or as many as the workers of a Dask
+    `scheduler` can.
+    """
     require("torch", "search")
     from boardfit.devices.errors import InputError
     from boardfit.profiler.merge_tables import spaces_of
-    from boardfit.search import pipeline
     from boardfit.search.data import open_dataset
+    from boardfit.search.pipeline import search_targets
     from boardfit.search.settings import SearchSettings
 
+    if not latencies:
+        raise InputError("give at least one latency")
     spaces = spaces_of(table.provenance)
     if len(spaces) != 1:
         raise InputError(
@@ -355,20 +384,39 @@ def find_network(
             "table that `boardfit profile --space NAME` built"
         )
     space = open_space(*spaces[0])
-    wanted = SearchSettings(target=latency, **settings)
+    wanted = SearchSettings(target=latencies[0], more_targets=tuple(latencies[1:]), **settings)
     dataset = open_dataset(
         data, input_shape=space.input_shape, classes=space.classes, seed=wanted.seed
     )
-    return pipeline.search(
-        space,
-        table,
-        device,
-        dataset,
-        wanted,
-        Path(out),
-        allow_invalid_table=allow_invalid_table,
-        report=report,
-    )
+    with scoring(workers, scheduler, tls) as apply:
+        return search_targets(
+            space,
+            table,
+            device,
+            dataset,
+            wanted,
+            Path(out),
+            allow_invalid_table=allow_invalid_table,
+            map=apply,
+            report=report,
+        )
+
+
+@contextlib.contextmanager
+def scoring(workers: int, scheduler: str | None, tls: TlsFiles | None) -> Iterator[Map]:
+    """How networks are scored: here one by one, on processes of this host, or on a cluster."""
+    if workers == 1 and scheduler is None:
+        yield map
+        return
+    from boardfit.devices.errors import InputError
+
+    if workers > 1 and scheduler is not None:
+        raise InputError("give --workers for this host or --scheduler for a cluster, not both")
+    require("distributed", "scale")
+    from boardfit.search.score_workers import join_workers, local_workers
+
+    with join_workers(scheduler, tls=tls) if scheduler else local_workers(workers) as found:
+        yield found.map
 
 
 def write_report(paths: Sequence[Path | str], out: Path | str) -> None:

@@ -15,7 +15,13 @@ import typer
 
 from boardfit import __version__
 from boardfit.devices_commands import devices_app
-from boardfit.fleet_commands import devices_worker
+from boardfit.fleet_commands import (
+    CertificateOption,
+    KeyOption,
+    TrustOption,
+    devices_worker,
+    tls_files,
+)
 from boardfit.options import (
     DeviceOption,
     InventoryOption,
@@ -115,8 +121,23 @@ def samples(
 @app.command()
 def search(
     latency: Annotated[
-        str, typer.Option("--latency", help='A time ("3ms") or a share of the full network\'s.')
-    ] = "50%",
+        list[str],
+        typer.Option(
+            "--latency",
+            help='A time ("3ms") or a share of the full network\'s; one search answers several.',
+        ),
+    ] = ["50%"],  # noqa: B006
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--limit",
+            help="A further limit: macs=20M, parameters=300k, memory=200k, macs=40%.",
+        ),
+    ] = None,
+    margin: Annotated[
+        bool,
+        typer.Option("--margin", help="Keep the latency also at the high end of its interval."),
+    ] = False,
     device: DeviceOption = None,
     space: Annotated[
         str | None,
@@ -141,8 +162,35 @@ def search(
     ] = "ordered-dropout",
     optimizer: Annotated[
         str,
-        typer.Option("--optimizer", help="coordinate-descent, single-layer, evolution or random."),
+        typer.Option(
+            "--optimizer", help="coordinate-descent, single-layer, evolution, nsga or random."
+        ),
     ] = "coordinate-descent",
+    guide: Annotated[
+        bool,
+        typer.Option(
+            "--guide/--no-guide", help="Score the candidates that are predicted to be best."
+        ),
+    ] = True,
+    race: Annotated[
+        int | None,
+        typer.Option(
+            "--race", min=2, help="Score batches on so many images first, their best on all."
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Networks that are scored at a time, here.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            help="A Dask scheduler whose workers score networks, e.g. tls://lab:8786.",
+        ),
+    ] = None,
+    tls_ca: TrustOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     evaluations: Annotated[
         int, typer.Option("--evaluations", min=2, help="Networks that are scored at most.")
     ] = 120,
@@ -176,15 +224,20 @@ def search(
 
     api.require("torch", "search")
     from boardfit.search.data import open_dataset
-    from boardfit.search.pipeline import search as run
+    from boardfit.search.pipeline import search_targets
     from boardfit.search.settings import SearchSettings, recipes
 
     supernet, final = recipes(supernet_steps, final_steps)
     settings = SearchSettings(
-        target=latency,
+        target=latency[0],
+        more_targets=tuple(latency[1:]),
+        limits=tuple(limit or ()),
+        margin=margin,
         seed=seed,
         training=cast(Any, training),  # checked by SearchSettings itself
         optimizer=cast(Any, optimizer),
+        guide=guide,
+        race_images=race,
         evaluations=evaluations,
         batch_statistics=cast(Any, batch_statistics),
         supernet=supernet,
@@ -195,11 +248,16 @@ def search(
     opened = api.open_space(name, fields)
     # Before the board is kept busy for a table, see that the data fits.
     dataset = open_dataset(data, input_shape=opened.input_shape, classes=opened.classes, seed=seed)
-    with connect(device, inventory=boards) as board, console.progress() as report:
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    with (
+        connect(device, inventory=boards) as board,
+        api.scoring(workers, scheduler, tls) as apply,
+        console.progress() as report,
+    ):
         prices = api.open_or_build_table(
             name, board, table or default_table(board.name, name), options=fields, report=report
         )
-        found = run(
+        found = search_targets(
             opened,
             prices,
             board,
@@ -207,12 +265,21 @@ def search(
             settings,
             out,
             allow_invalid_table=allow_invalid_table,
+            map=apply,
             report=report,
         )
     from boardfit.summary import search_rows, search_words
 
-    where = f"Everything is in {out}; `boardfit report {out}` writes a page."
-    console.tell(search_rows(found), [*search_words(found), where], as_json=as_json)
+    several = len(found) > 1
+    rows = [
+        {"target": one.settings["target"], **row} if several else row
+        for one in found
+        for row in search_rows(one)
+    ]
+    words = [word for one in found for word in search_words(one)]
+    pages = " ".join(str(out / one.settings["target"] if several else out) for one in found)
+    where = f"Everything is in {out}; `boardfit report {pages}` writes a page."
+    console.tell(rows, [*words, where], as_json=as_json)
 
 
 @app.command()

@@ -117,24 +117,38 @@ def predict(
     calibration: Calibration,
     fragments: Sequence[Alone] = (),
 ) -> Predicted:
-    """The calibrated sum of a network's operators, and of fragments as they were measured.
-    Deviations are independent; an operator that occurs twice counts twice as much."""
+    """The calibrated sum of a network's operators, and of fragments as they were measured."""
     seconds = calibration.constant + calibration.crowding(*footprint(layers))
     seconds += sum(fragment.seconds for fragment in fragments)
     interpolated = 0
-    variance = sum((f.seconds * f.deviation) ** 2 for f in fragments)
     signatures = [layer.signature for layer in layers]
     distinct = dict(zip(signatures, layers, strict=True))
     for signature, count in Counter(signatures).items():
-        layer = distinct[signature]
-        time = alone(layer)
-        price = calibration.price(layer, time.seconds)
-        seconds += count * price
-        variance += (count * price * time.deviation) ** 2
+        time = alone(distinct[signature])
+        seconds += count * calibration.price(distinct[signature], time.seconds)
         interpolated += count * time.interpolated
     seconds = max(seconds, SHORTEST_INFERENCE)
-    deviation = math.sqrt(variance / seconds**2 + calibration.residual**2)
+    spread = variance(layers, alone, calibration, fragments)
+    deviation = math.sqrt(spread / seconds**2 + calibration.residual**2)
     return Predicted(seconds, deviation, interpolated)
+
+
+def variance(
+    layers: Sequence[Layer],
+    alone: Callable[[Layer], Alone],
+    calibration: Calibration,
+    fragments: Sequence[Alone] = (),
+) -> float:
+    """Of the sum of operators' prices, in square seconds. Deviations are independent; an operator
+    that occurs twice counts twice as much."""
+    found = sum((f.seconds * f.deviation) ** 2 for f in fragments)
+    signatures = [layer.signature for layer in layers]
+    distinct = dict(zip(signatures, layers, strict=True))
+    for signature, count in Counter(signatures).items():
+        time = alone(distinct[signature])
+        price = calibration.price(distinct[signature], time.seconds)
+        found += (count * price * time.deviation) ** 2
+    return found
 
 
 @dataclass(frozen=True)

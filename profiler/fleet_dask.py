@@ -50,7 +50,7 @@ START_TIMEOUT = 60.0  # seconds for the workers of this host to start
 STOP_TIMEOUT = 5.0  # seconds for a worker of this host to end before it is killed
 _PLUGIN = "boardfit board"
 _ROLES = ("client", "scheduler", "worker")
-_SETTINGS: Mapping[str, Any] = {
+SETTINGS: Mapping[str, Any] = {
     "distributed.scheduler.allowed-failures": 0,  # a lost share is ours to give to others
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
@@ -119,7 +119,7 @@ def offer(
     _silence()
     with (
         tempfile.TemporaryDirectory(prefix="boardfit-") as folder,
-        dask.config.set(_SETTINGS),
+        dask.config.set(SETTINGS),
     ):
         asyncio.run(_serve(board, scheduler, tls, inventory, Path(folder)))
 
@@ -272,7 +272,7 @@ def join(scheduler: str, *, tls: TlsFiles | None = None) -> Iterator[DaskBoards]
     Raises `InputError` for an address that is refused, `DeviceLost` where nobody answers there.
     """
     check_address(scheduler, tls)
-    with _client(scheduler, security_of(tls)) as client:
+    with open_client(scheduler, security_of(tls)) as client:
         yield DaskBoards(client)
 
 
@@ -288,7 +288,7 @@ def local_cluster(names: Sequence[str], *, inventory: Path | None = None) -> Ite
         "dashboard_address": f"{LOOPBACK}:0",
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(_SETTINGS))
+        stack.enter_context(dask.config.set(SETTINGS))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="boardfit-")))
         cluster = stack.enter_context(
             SpecCluster(
@@ -303,7 +303,7 @@ def local_cluster(names: Sequence[str], *, inventory: Path | None = None) -> Ite
             name: stack.enter_context(_worker_process(name, address, inventory, folder))
             for name in names
         }
-        boards = DaskBoards(stack.enter_context(_client(address, Security())))
+        boards = DaskBoards(stack.enter_context(open_client(address, Security())))
         _wait_for_workers(boards, processes, folder)
         yield boards
 
@@ -361,7 +361,8 @@ def _wait_for_workers(
 
 
 @contextlib.contextmanager
-def _client(address: str, security: Security) -> Iterator[Client]:
+def open_client(address: str, security: Security) -> Iterator[Client]:
+    """A client of the scheduler at an address; raises `DeviceLost` where none answers."""
     _silence()
     try:
         client = Client(

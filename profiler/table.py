@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
-from .calibration import BAR, NORMAL, Calibration, Validation, predict
+from .calibration import BAR, NORMAL, Calibration, Validation, predict, variance
 from .crowding import Crowding, footprint
 from .entry_verdict import entry_verdicts
 from .fragments import PricedFragment, PriceList
@@ -267,13 +267,32 @@ class LookupTable:
         """Bytes of weights and bytes moved by layers; of an int8 table, by their int8 forms."""
         return footprint(map(self._own, layers))
 
+    @property
+    def _stretch(self) -> float:
+        return self.validation.stretch if self.validation else NORMAL
+
+    def variance(self, layers: Sequence[Layer]) -> float:
+        """Of the prices of layers in a row, in square seconds. Raises `MissingEntry`."""
+        fragments, rest = self._price_list.split([self._own(layer) for layer in layers])
+        whole = [Alone(seconds, UNKNOWN_DEVIATION) for seconds in fragments]
+        return variance(rest, self.alone, self.calibration, whole)
+
+    def margin(
+        self, seconds: NDArray[np.float64], variance: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What a prediction may be exceeded by, relative to it (95 %): from the variance of a
+        network's layers, and from how far networks were off that the table had not seen."""
+        found: NDArray[np.float64] = self._stretch * np.sqrt(
+            variance / seconds**2 + self.calibration.residual**2
+        )
+        return found
+
     def latency(self, network: Network) -> Estimate:
         """Predict a network's latency. Raises `MissingEntry`."""
         fragments, rest = self._price_list.split(self.form_of(network).layers)
         whole = [Alone(seconds, UNKNOWN_DEVIATION) for seconds in fragments]
         priced = predict(rest, self.alone, self.calibration, whole)
-        stretch = self.validation.stretch if self.validation else NORMAL
-        margin = stretch * priced.deviation
+        margin = self._stretch * priced.deviation
         return Estimate(
             priced.seconds,
             priced.seconds / (1 + margin),

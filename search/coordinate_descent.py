@@ -15,138 +15,79 @@ acceptance, floor, guide and polish are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from .evaluation import Criterion, Evaluate, Trial, rank
-from .guide import most_promising
+from .descent_settings import DEFAULT, DescentSettings
+from .guide import fit, most_promising
 from .metrics import Metric, Rows, Values, reachable
 from .moves import Mask, Moves
+from .polish import polish
 from .space import Architecture, SearchSpace
+from .trial import Evaluate, Trial, rank
 
 ROUNDING = 1e-9  # a fall counts as reached within this part of it
 PROPOSALS = 4  # for each sample that is wanted, since some repeat others or overshoot
-
-
-@dataclass(frozen=True)
-class DescentSettings:
-    """How to descend.
-
-    `samples` (J) networks are scored in each iteration; each differs from the best in `layers`
-    (L) draws, with replacement. An iteration lowers the metric by `initial_reduction` (a fraction
-    of the full network's) at first, times `decay` with each iteration. `draw="each"` proposes
-    every coordinate once instead of drawing (`samples` then counts for the step below only).
-
-    Samples that fell by less or more than `acceptance` (factors of the reduction wanted), or
-    below `floor` times the target, are dropped where others exist.
-
-    With `oversample` above 1 that many times more samples are proposed, and those are scored
-    that a ridge regression on all networks scored so far predicts to be best, from `guide_after`
-    trials on.
-
-    `evaluations` bounds the networks that are scored in all: a descent that would need more is cut
-    short by one step to the target, with up to `samples` networks. What is left when the target is
-    met goes into swaps of widths at equal metric, `polish_batch` a time (0: no polish;
-    `evaluations=None`: neither).
-    """
-
-    samples: int = 10
-    layers: int = 3
-    initial_reduction: float = 0.15
-    decay: float = 0.9
-    acceptance: tuple[float, float] = (0.9, 1.6)
-    floor: float = 0.9
-    draw: Literal["random", "each"] = "random"
-    criterion: Criterion = "loss"
-    oversample: int = 12
-    guide_after: int = 10
-    evaluations: int | None = 120
-    polish_batch: int = 5
-
-    def __post_init__(self) -> None:
-        counts = (self.samples, self.layers, self.oversample, self.polish_batch + 1)
-        if min(counts) < 1 or self.guide_after < 2 or (self.evaluations or 2) < 2:
-            raise ValueError(
-                "samples, layers and oversample are at least 1, guide_after and evaluations at "
-                "least 2, polish_batch at least 0"
-            )
-        if not (0 < self.initial_reduction <= 1 and 0 < self.decay <= 1 and 0 <= self.floor <= 1):
-            raise ValueError("initial_reduction, decay and floor are fractions")
-        if not 0 <= self.acceptance[0] <= 1 <= self.acceptance[1]:
-            raise ValueError(f"the acceptance {self.acceptance} does not contain 1")
-
-
-PAPER = DescentSettings(
-    samples=200,
-    layers=10,
-    initial_reduction=0.03,
-    decay=0.98,
-    acceptance=(0.5, 1.6),
-    criterion="accuracy",
-    oversample=1,
-    evaluations=None,
-    polish_batch=0,
-)
-"""NetAdaptV2's settings for latency, as recalled (J = 200, L = 10, 3 %, 0.98)."""
-
-SINGLE_LAYER = DescentSettings(
-    layers=1,
-    initial_reduction=0.03,
-    decay=0.98,
-    acceptance=(1.0, float("inf")),
-    floor=0.0,
-    draw="each",
-    criterion="accuracy",
-    oversample=1,
-    evaluations=None,
-    polish_batch=0,
-)
-"""NetAdapt V1's coordinate descent: every coordinate is shrunk alone, the best of them is kept."""
-
-DEFAULT = DescentSettings()
-"""For about 120 evaluations: few large steps, guided, then swaps for the rest of the budget.
-
-Chosen among some thirty settings on made-up objectives, not on trained networks."""
+BLIND = 0.25  # the share of sensitivity-weighted draws that stays uniform
 
 
 def coordinate_descent(
     space: SearchSpace,
     evaluate: Evaluate,
     metric: Metric,
-    target: float,
+    target: float | Sequence[float],
     rng: np.random.Generator,
     settings: DescentSettings = DEFAULT,
 ) -> Iterator[Trial]:
     """The trade-off curve from the full network down to `target`, and the trials in between.
 
+    Several targets are met by one descent, from the largest to the smallest: each is polished when
+    it is reached, with an equal part of the evaluations, and the descent begins again from there.
+
     Yields every trial that it asked for, and after each iteration the one it goes on from, with
-    the origin "iterate". `best_trial` finds the result. Raises `ConstraintNotMet` before anything
-    is scored where no network meets the target.
+    the origin "iterate". `best_trial` finds the result for each target. Raises `ConstraintNotMet`
+    before anything is scored where no network meets the (smallest) target.
     """
+    targets = sorted({target} if isinstance(target, float | int) else set(target), reverse=True)
     moves = Moves(space, metric)
     full = space.canonical(space.full)
-    small = full if metric([full])[0] <= target else reachable(space, metric, target)
+    small = full if metric([full])[0] <= targets[-1] else reachable(space, metric, targets[-1])
     best = evaluate([full], "iterate")[0]
     trials = {best.architecture: best}
     yield replace(best, origin="iterate")
-    reduction = settings.initial_reduction * best.metric
-    while best.metric > target:
-        reduction = min(reduction, best.metric - target)
-        if _must_finish(space, settings, len(trials)):
-            found = _finishing(moves, best, target, small, rng, settings, len(trials))
-        else:
-            found = _samples(moves, best, reduction, target, small, rng, settings, trials)
-        scored = evaluate(found)
-        trials.update((trial.architecture, trial) for trial in scored)
-        yield from scored
-        best = min(scored, key=lambda trial: rank(trial, settings.criterion))
-        yield replace(best, origin="iterate")
-        reduction *= settings.decay
-    if best.architecture != full and settings.polish_batch and settings.evaluations is not None:
-        yield from _polish(moves, evaluate, target, rng, settings, trials, settings.evaluations)
+    for number, wanted in enumerate(targets, 1):
+        reduction = settings.initial_reduction * best.metric
+        part = settings
+        if settings.evaluations is not None:
+            allowed = max(2, settings.evaluations * number // len(targets))
+            part = replace(settings, evaluations=allowed)
+        while best.metric > wanted:
+            reduction = min(reduction, best.metric - wanted)
+            if _must_finish(space, part, len(trials)):
+                found = _finishing(moves, best, wanted, small, rng, part, len(trials))
+            else:
+                found = _samples(moves, best, reduction, wanted, small, rng, part, trials)
+            scored = evaluate(found)
+            trials.update((trial.architecture, trial) for trial in scored)
+            yield from scored
+            best = min(scored, key=lambda trial: rank(trial, settings.criterion))
+            yield _go_on_from(best, evaluate)
+            reduction *= settings.decay
+        if best.architecture != full and settings.polish_batch and part.evaluations is not None:
+            yield from polish(moves, evaluate, wanted, rng, part, trials, part.evaluations)
+            within = [trial for trial in trials.values() if trial.metric <= wanted]
+            best = min(within, key=lambda trial: rank(trial, settings.criterion))
+            if wanted > targets[-1]:
+                yield _go_on_from(best, evaluate)
+
+
+def _go_on_from(best: Trial, evaluate: Evaluate) -> Trial:
+    """Tell `evaluate` which network the search goes on from: one that carries weights along (see
+    `short_training`) takes its own from now on."""
+    evaluate([best.architecture], "iterate")
+    return replace(best, origin="iterate")
 
 
 def _samples(
@@ -163,40 +104,69 @@ def _samples(
     guided = settings.oversample > 1 and len(trials) >= settings.guide_after
     limit = settings.samples
     wanted = limit * (settings.oversample if guided else 1)
-    rows, values = _proposals(moves, best, reduction, wanted * PROPOSALS, rng, settings)
+    weights = None
+    if settings.draw == "sensitivity" and len(trials) >= settings.guide_after:
+        weights = sensitivity(moves, best, reduction / settings.layers, list(trials.values()))
+    rows, values = propose(moves, best, reduction, wanted * PROPOSALS, rng, settings, weights)
     for kept in _preferences(values, best.metric, reduction, target, settings):
         if kept.any():
             found = moves.canonical(rows[kept])
-            if settings.draw == "each":
-                return found
             if guided and len(found) > limit:
                 found = found[:wanted]
                 chosen = most_promising(moves.space, list(trials.values()), found, limit)
-                found = [found[i] for i in chosen]
-            return found[:limit]
+                return [found[i] for i in chosen]
+            return found if settings.draw == "each" else found[:limit]
     return [_smallest_reduction(moves, best, target, small, settings)]
 
 
-def _proposals(
+def propose(
     moves: Moves,
     best: Trial,
     reduction: float,
     count: int,
     rng: np.random.Generator,
     settings: DescentSettings,
+    weights: Values | None = None,
 ) -> tuple[Rows, Values]:
-    """Shrink `best` at random, or each coordinate once; rows and their metric."""
+    """Shrink `best` `count` times at random, or each coordinate once: rows and their metric.
+
+    All are shrunk together, and all alternatives of a draw are priced in one call. `weights` are
+    how likely each coordinate is drawn.
+    """
     rows = moves.repeat(best.architecture, count)
     if settings.draw == "each":
         each = np.flatnonzero(moves.shrinkable(rows[:1])[0])
         rows = moves.repeat(best.architecture, len(each))
     values = np.full(len(rows), best.metric)
     for step in range(settings.layers):
-        drawn = moves.draw(moves.shrinkable(rows), rng)
+        drawn = moves.draw(moves.shrinkable(rows), rng, weights)
         columns = each if settings.draw == "each" and step == 0 else drawn
         wanted = values - reduction / settings.layers * (1 - ROUNDING)
         rows, values = moves.shrink(rows, values, columns, wanted)
     return rows, values
+
+
+def sensitivity(moves: Moves, best: Trial, fall: float, trials: Sequence[Trial]) -> Values:
+    """How likely each coordinate should be drawn, float64 [coordinates]: the more, the less its
+    shrinking alone by `fall` is predicted to cost. A quarter of the draws stays uniform."""
+    rows = moves.repeat(best.architecture, len(moves.sizes))
+    values = np.full(len(rows), best.metric)
+    wanted = values - fall * (1 - ROUNDING)
+    shrunk, after = moves.shrink(rows, values, np.arange(len(rows)), wanted)
+    guide = fit(moves.space, trials)
+    canonical = [moves.space.canonical(tuple(row)) for row in shrunk.tolist()]
+    loss = guide.predict(canonical) - guide.predict([best.architecture])
+    gained = np.maximum(best.metric - after, 0.0)
+    possible = gained > 0
+    if not possible.any():
+        return np.ones(len(rows))
+    # By what a unit of the metric costs, since staircases let some coordinates fall further.
+    price = np.where(possible, loss / np.where(possible, gained, 1.0), np.inf)
+    finite = price[possible]
+    spread = float(finite.std()) or 1.0
+    preferred = np.where(possible, np.exp(-(price - finite.min()) / spread), 0.0)
+    weights: Values = (1 - BLIND) * preferred / preferred.sum() + BLIND / len(rows)
+    return weights
 
 
 def _preferences(
@@ -217,7 +187,9 @@ def _preferences(
 
 def _must_finish(space: SearchSpace, settings: DescentSettings, spent: int) -> bool:
     """Whether a further iteration could leave too few evaluations to reach the target."""
-    count = len(space.coordinates) if settings.draw == "each" else settings.samples
+    guided = settings.oversample > 1 and spent >= settings.guide_after
+    every = settings.draw == "each" and not guided
+    count = len(space.coordinates) if every else settings.samples
     return settings.evaluations is not None and (
         spent + count + settings.samples > settings.evaluations
     )
@@ -257,34 +229,3 @@ def _smallest_reduction(
     least = np.where(above if above.any() else falls, values, -np.inf).argmax()
     chosen = moves.place(rows[owner[[least]]], columns[owner[[least]]], position[[least]])
     return moves.canonical(chosen)[0]
-
-
-def _polish(
-    moves: Moves,
-    evaluate: Evaluate,
-    target: float,
-    rng: np.random.Generator,
-    settings: DescentSettings,
-    trials: dict[Architecture, Trial],
-    evaluations: int,
-) -> Iterator[Trial]:
-    """Swap widths of the best network within the target until the evaluations are spent."""
-    fruitless = 0
-    while len(trials) < evaluations and fruitless < 20:  # a small space runs out of swaps
-        within = [trial for trial in trials.values() if trial.metric <= target]
-        best = min(within, key=lambda trial: rank(trial, settings.criterion))
-        limit = min(settings.polish_batch, evaluations - len(trials))
-        start = moves.repeat(best.architecture, settings.polish_batch * settings.oversample)
-        rows, values = moves.swap(start, target, rng)
-        found = _new(moves, rows[(values <= target) & (values >= settings.floor * target)], trials)
-        fruitless = 0 if found else fruitless + 1
-        if settings.oversample > 1 and len(found) > limit and len(trials) >= settings.guide_after:
-            chosen = most_promising(moves.space, list(trials.values()), found, limit)
-            found = [found[i] for i in chosen]
-        scored = evaluate(found[:limit], "polish")
-        trials.update((trial.architecture, trial) for trial in scored)
-        yield from scored
-
-
-def _new(moves: Moves, rows: Rows, trials: dict[Architecture, Trial]) -> list[Architecture]:
-    return [a for a in moves.canonical(rows) if a not in trials]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import Criterion, Evaluate, Trial, rank
 from .guide import most_promising
 from .metrics import Metric, reachable
 from .moves import Moves
 from .random_search import random_within
 from .space import Architecture, SearchSpace
+from .trial import Criterion, Evaluate, Trial, rank
 
 
 @dataclass(frozen=True)

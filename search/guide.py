@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .evaluation import Trial
 from .metrics import Architectures, Values, as_rows
 from .moves import gates, relevant
 from .space import SearchSpace
+from .trial import Trial
 
 STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-3, 4))
 

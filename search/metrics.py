@@ -51,6 +51,12 @@ class Prices(Protocol):
     def price_layers(self, layers: Sequence[Layer]) -> float:
         """Seconds of layers in a row. Raises `MissingEntry` where one was never measured."""
 
+    def variance(self, layers: Sequence[Layer]) -> float:
+        """Of that price, in square seconds."""
+
+    def margin(self, seconds: Values, variance: Values) -> Values:
+        """By what part of it a prediction may be exceeded (95 %), given its variance."""
+
 
 def as_rows(space: SearchSpace, architectures: Architectures) -> Rows:
     """Architectures as int64 [n, coordinates]; an empty sequence gives n = 0.
@@ -292,27 +298,35 @@ class CompiledLatency:
     Stages are priced one by one: a table's fragments (see `profiler.fragments`) have to end where
     a stage ends, as blocks do, to be priced as in the whole network. What a network loses because
     its layers crowd each other out of the caches follows from sums over its stages, too.
+
+    With `high`, the upper end of the prediction's 95 % interval, so that a target is kept although
+    predictions err. Operators of different stages count as independent there, also where they are
+    alike, so that it may lie slightly below that of `LookupTable.latency`.
     """
 
-    def __init__(self, space: SearchSpace, table: Prices) -> None:
+    def __init__(self, space: SearchSpace, table: Prices, *, high: bool = False) -> None:
         def cost(builder: NetworkBuilder, _: Sequence[int]) -> list[float]:
             layers = [node.layer for node in builder.nodes]
-            return [table.price_layers(layers), *table.footprint(layers)]
+            spread = [table.variance(layers)] if high else []
+            return [table.price_layers(layers), *table.footprint(layers), *spread]
 
         self.space = space
         self._crowding = table.crowding
-        self._stages = StageTables(space, cost, start=[table.constant, 0.0, 0.0])
+        self._margin = table.margin if high else None
+        self._stages = StageTables(space, cost, start=[table.constant, *[0.0] * (2 + high)])
 
     def __call__(self, architectures: Architectures) -> Values:
         """The predicted latency of each architecture, float64 [n] in seconds."""
-        seconds, weights, moved = self._stages.totals(architectures).T
+        seconds, weights, moved, *variance = self._stages.totals(architectures).T
         found: Values = seconds + self._crowding.of_many(weights, moved)
+        if self._margin is not None:
+            found = found * (1 + self._margin(found, variance[0]))
         return found
 
 
-def latency(space: SearchSpace, table: Prices) -> CompiledLatency:
-    """Seconds of one inference, as the table predicts them."""
-    return CompiledLatency(space, table)
+def latency(space: SearchSpace, table: Prices, *, high: bool = False) -> CompiledLatency:
+    """Seconds of one inference, as the table predicts them, or the `high` end of the interval."""
+    return CompiledLatency(space, table, high=high)
 
 
 def measured(

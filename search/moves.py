@@ -80,9 +80,16 @@ class Moves:
         """Coordinates that are not at their largest and decide something."""
         return (rows < self.largest) & relevant(rows, self._gates)
 
-    def draw(self, mask: Mask, rng: np.random.Generator) -> Columns:
-        """One column a row, uniform over those that the mask allows (0 where it allows none)."""
-        columns: Columns = np.where(mask, rng.random(mask.shape), -1.0).argmax(axis=1)
+    def draw(self, mask: Mask, rng: np.random.Generator, weights: Values | None = None) -> Columns:
+        """One column a row among those that the mask allows (0 where it allows none).
+
+        Uniform, or as likely as the columns' positive `weights` say: the largest of u ** (1 / w)
+        (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+        """
+        keys = rng.random(mask.shape)
+        if weights is not None:
+            keys = np.log(keys) / weights
+        columns: Columns = np.where(mask, keys, -np.inf).argmax(axis=1)
         return columns
 
     def alternatives(

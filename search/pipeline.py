@@ -9,8 +9,8 @@ its checkpoint, the descent by replay of its history, the measurement from its s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,23 @@ from ..profiler.table import LookupTable
 from .baseline import uniform_baseline
 from .compute import Compute
 from .data import Dataset
-from .evaluation import Evaluator, History, Trial, best_trial
+from .evaluation import Evaluator, Map, Race, Score
 from .examples import first
 from .export import check_int8
 from .finalists import prove_finalists, train_finalist
-from .metrics import Metric, latency, reachable
+from .goals import Goal, search_goals
+from .history import History
+from .metrics import latency, reachable
 from .network_module import NetworkModule
 from .result import SearchResult, read_result, write_result
 from .run_folder import Parts, begin_run
 from .run_identity import run_identity
-from .settings import SearchSettings, parse_target
-from .space import Architecture, SearchSpace
+from .settings import SearchSettings
+from .space import SearchSpace
 from .strategies import holdout_score, make_sampler, optimize
 from .supernet import SuperNetwork
 from .training import train_supernet
+from .trial import Trial, best_trial
 
 SUPERNET = "super-network"  # what is trained, in messages between processes
 
@@ -55,70 +58,123 @@ def search(
     *,
     allow_invalid_table: bool = False,
     compute: Compute | None = None,
+    map: Map = map,
     report: Report = silent,
 ) -> SearchResult:
     """Find the best network of `space` for one board within a latency, train it, and prove it.
 
-    A finished run is read back. Raises `ConstraintNotMet` where no network meets the target (it
-    says the smallest latency), `TableNotValid` for a table that fails its bar, `RunFolderError`
-    where the folder was begun with other settings, `InUse` where another process works in it. With
-    several processes in `compute` this is the first one's part, and `follow` that of the others.
+    A finished run is read back. `map` scores several networks at a time (see `score_workers`).
+    Raises `ConstraintNotMet` where no network meets the target (it says the smallest latency),
+    `TableNotValid` for a table that fails its bar, `RunFolderError` where the folder was begun
+    with other settings, `InUse` where another process works in it. With several processes in
+    `compute` this is the first one's part, and `follow` that of the others.
     """
+    return search_targets(
+        space, table, device, dataset, settings, folder,
+        allow_invalid_table=allow_invalid_table, compute=compute, map=map, report=report,
+    )[0]  # fmt: skip
+
+
+def search_targets(
+    space: SearchSpace,
+    table: LookupTable,
+    device: Device,
+    dataset: Dataset,
+    settings: SearchSettings,
+    folder: Path,
+    *,
+    allow_invalid_table: bool = False,
+    compute: Compute | None = None,
+    map: Map = map,
+    report: Report = silent,
+) -> list[SearchResult]:
+    """The same for each of `settings.targets`, in their order: one super-network and one descent
+    answer all. Where there are several, each has a folder of its own in the run folder, by its
+    name ("3ms")."""
     compute = compute or Compute()
     if not allow_invalid_table:
         table.check()
     int8 = settings.int8 or table.dtype == "int8"
     if int8:  # now, and not after hours of training
         check_int8(table.runtime)
-    metric = latency(space, table)
-    full_seconds = float(metric([space.full])[0])
-    value, is_share = parse_target(settings.target)
-    target = value * full_seconds if is_share else value
-    reachable(space, metric, target, seconds_text)  # fails early, before anything is trained
+    targets = search_goals(space, table, settings)
+    # Fails early, before anything is trained.
+    reachable(space, targets[0].metric, min(goal.seconds for goal in targets), seconds_text)
     identity = run_identity(space, table, dataset, settings)
+    several = len(targets) > 1
+    places = [folder / goal.name if several else folder for goal in targets]
     with exclusive(folder / ".lock"):
         begin_run(folder, identity)
-        if (result := read_result(folder)) is not None:
-            return result
+        results = [read_result(place) for place in places]
+        if None not in results:
+            return [result for result in results if result is not None]
         check_conditions(table, device, report)  # now, and not after hours of training
         parts = Parts(folder)
         with parts("super-network"):
             supernet = trained_supernet(space, dataset, settings, folder, identity, compute, report)
         with parts("search"):
-            trials, found = _descend(
-                space, supernet, dataset, metric, target, settings, folder, identity, report
+            trials = _descend(
+                space, supernet, dataset, targets, settings, folder, identity, map, report
             )
-        architectures = {
-            "found": found,
-            "uniform": uniform_baseline(space, metric, target),
-        }
-        modules: dict[str, NetworkModule] = {}
-        for name, architecture in architectures.items():
-            with parts(f"train the {name} network"):
-                modules[name] = train_finalist(
-                    name, space, architecture, dataset, settings, folder, supernet, compute, report
-                )
-        with occupied(device, f"measure {folder.name}", tell=telling(report)), parts("measure"):
-            finalists = prove_finalists(
-                space, architectures, modules, table, device, dataset, folder, report,
-                int8=int8,
+        for number, (goal, place) in enumerate(zip(targets, places, strict=True)):
+            results[number] = results[number] or _prove(
+                space, table, device, dataset, goal, trials, settings, place, parts, supernet,
+                compute, report,
             )  # fmt: skip
-        result = SearchResult(
-            space=space.name,
-            data=dataset.name,
-            device=device.name,
-            table=table.path.name,
-            conditions=table.conditions,
-            settings=asdict(settings),
-            target=target,
-            full_seconds=full_seconds,
-            coordinates=tuple((c.name, c.kind, c.values[-1]) for c in space.coordinates),
-            trials=tuple(trials),
-            finalists=finalists,
-            parts=parts.seconds,
-        )
-        write_result(result, folder)
-        return result
+        return [result for result in results if result is not None]
+
+
+def _prove(
+    space: SearchSpace,
+    table: LookupTable,
+    device: Device,
+    dataset: Dataset,
+    goal: Goal,
+    trials: list[Trial],
+    settings: SearchSettings,
+    folder: Path,
+    before: Parts,
+    supernet: SuperNetwork,
+    compute: Compute,
+    report: Report,
+) -> SearchResult:
+    """Train the network that the descent found for a target, and the baseline; measure both."""
+    predicted = latency(space, table)
+    architectures = {
+        "found": best_trial(trials, goal.seconds).architecture,
+        "uniform": uniform_baseline(space, goal.metric, goal.seconds),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = Parts(folder)
+    modules: dict[str, NetworkModule] = {}
+    for name, architecture in architectures.items():
+        with parts(f"train the {name} network"):
+            modules[name] = train_finalist(
+                name, space, architecture, dataset, settings, folder, supernet, compute, report
+            )
+    with occupied(device, f"measure {folder.name}", tell=telling(report)), parts("measure"):
+        finalists = prove_finalists(
+            space, architectures, modules, table, device, dataset, folder, report,
+            int8=settings.int8 or table.dtype == "int8",
+        )  # fmt: skip
+    # Where limits or a margin count, what the search went by is not the latency.
+    seconds = predicted([trial.architecture for trial in trials]).tolist()
+    result = SearchResult(
+        space=space.name,
+        data=dataset.name,
+        device=device.name,
+        table=table.path.name,
+        conditions=table.conditions,
+        settings=json.loads(json.dumps(asdict(replace(settings, target=goal.name)))),
+        target=goal.seconds,
+        full_seconds=float(predicted([space.full])[0]),
+        coordinates=tuple((c.name, c.kind, c.values[-1]) for c in space.coordinates),
+        trials=tuple(replace(t, metric=s) for t, s in zip(trials, seconds, strict=True)),
+        finalists=finalists,
+        parts={**before.seconds, **parts.seconds},
+    )
+    write_result(result, folder)
+    return result
 
 
 def trained_supernet(
@@ -172,26 +228,34 @@ def _descend(
     space: SearchSpace,
     supernet: SuperNetwork,
     dataset: Dataset,
-    metric: Metric,
-    target: float,
+    goals: Sequence[Goal],
     settings: SearchSettings,
     folder: Path,
     identity: dict[str, Any],
+    map: Map,
     report: Report,
-) -> tuple[list[Trial], Architecture]:
-    """The trials in order, and the best architecture within the target."""
-    holdout = first(dataset.holdout, settings.holdout_images)
+) -> list[Trial]:
+    """The trials in order."""
+    count = len(first(dataset.holdout, settings.holdout_images))
     training = dataset.train if settings.batch_statistics == "re-estimated" else None
-    score = holdout_score(supernet, holdout, dataset.task, training)
+
+    def score(images: int) -> Score:
+        return holdout_score(supernet, first(dataset.holdout, images), dataset.task, training)
+
+    race = None
+    if settings.race_images is not None and settings.race_images < count:
+        race = Race(score(settings.race_images), settings.race_images)
+    metric, seconds = goals[0].metric, [goal.seconds for goal in goals]
     trials: list[Trial] = []
     with History(folder, {"settings": json.dumps(identity, sort_keys=True)}) as history:
-        evaluator = Evaluator(space, score, metric, history)
+        evaluator = Evaluator(space, score(count), metric, history, race=race, map=map)
         rng = np.random.default_rng(settings.seed + 1)
         for trial in optimize(
-            space, evaluator, metric, target, rng, settings.optimizer, settings.evaluations
-        ):
+            space, evaluator, metric, seconds, rng, settings.optimizer, settings.evaluations,
+            guide=settings.guide,
+        ):  # fmt: skip
             trials.append(trial)
             done, total = evaluator.evaluations, settings.evaluations
             detail = f"{seconds_text(trial.metric)} at {trial.accuracy:.1%}"
             report(Progress("search", min(done, total), total, detail))
-    return trials, best_trial(trials, target).architecture
+    return trials

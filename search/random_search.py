@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import Evaluate, Trial
 from .guide import most_promising
 from .metrics import Metric, as_rows, reachable
 from .moves import Moves
 from .space import Architecture, SearchSpace
+from .trial import Evaluate, Trial
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from ..devices.errors import RunFolderError
 from ..devices.files import write_atomically
 from ..profiler.measurement import Interval
 from ..profiler.table import Estimate
-from .evaluation import Trial
 from .space import Architecture
+from .trial import Trial
 
 FILE_NAME = "result.json"
 FORMAT = "boardfit search result"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ..devices.errors import InputError
+from .constraints import split_limit
 from .recipe import Recipe
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
 BatchStatistics = Literal["holdout", "re-estimated"]
-OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "random"]
+OptimizerName = Literal["coordinate-descent", "single-layer", "evolution", "nsga", "random"]
 
 SUPERNET_RECIPE = Recipe(learning_rate=0.015)
 FINAL_RECIPE = Recipe()
@@ -22,24 +23,43 @@ class SearchSettings:
     """What is searched for, and how much work goes into it.
 
     `target` is a latency (`"3ms"`, `"450us"`, `"0.003s"`) or a share of the full network's
-    (`"50%"`). `evaluations` bounds the networks that are scored on `holdout_images`. With `int8`
-    the trained networks are also written and measured as static int8 files; an int8 table asks for
+    (`"50%"`); one descent meets `more_targets` as well. `limits` are met besides (`"macs=20M"`,
+    see `constraints`), and with `margin` it is the upper end of the predicted latency's interval
+    that meets the target.
+
+    `evaluations` bounds the networks that are scored on `holdout_images`. With `race_images` a
+    batch is scored on so many of them first, and on all of them only the best (see
+    `evaluation.Race`). `guide` screens candidates by what was scored so far. With `int8` the
+    trained networks are also written and measured as static int8 files; an int8 table asks for
     that by itself.
     """
 
     target: str = "50%"
+    more_targets: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    margin: bool = False
     seed: int = 0
     training: TrainingRule = "ordered-dropout"
     optimizer: OptimizerName = "coordinate-descent"
+    guide: bool = True
     evaluations: int = 120
     holdout_images: int = 1000
+    race_images: int | None = None
     batch_statistics: BatchStatistics = "holdout"
     supernet: Recipe = SUPERNET_RECIPE
     final: Recipe = FINAL_RECIPE
     int8: bool = False
 
     def __post_init__(self) -> None:
-        parse_target(self.target)
+        for target in self.targets:
+            parse_target(target)
+        for limit in self.limits:
+            split_limit(limit)
+        if self.limits and self.more_targets:
+            raise InputError(
+                "one descent meets several latencies or several limits, not both; search for one "
+                "latency at a time"
+            )
         if self.training not in get_args(TrainingRule):
             raise InputError(f"no training is called {self.training!r}; known: "
                              f"{', '.join(get_args(TrainingRule))}")  # fmt: skip
@@ -51,6 +71,20 @@ class SearchSettings:
                              f"{', '.join(get_args(BatchStatistics))}")  # fmt: skip
         if self.evaluations < 2 or self.holdout_images < 2 or self.seed < 0:
             raise InputError("evaluations and holdout images are at least 2, the seed at least 0")
+        if self.evaluations < 2 * len(self.targets):
+            raise InputError(
+                f"{self.evaluations} evaluations are too few for {len(self.targets)} latencies"
+            )
+        if self.race_images is not None and not 1 < self.race_images < self.holdout_images:
+            raise InputError(
+                f"a race on {self.race_images} of {self.holdout_images} images is none; give at "
+                "least 2 and fewer than the holdout has"
+            )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All latencies that are searched for, each once."""
+        return tuple(dict.fromkeys((self.target, *self.more_targets)))
 
 
 def recipes(

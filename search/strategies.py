@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .coordinate_descent import DEFAULT, SINGLE_LAYER, coordinate_descent
-from .evaluation import Evaluate, Trial
+from .coordinate_descent import coordinate_descent
+from .descent_settings import DEFAULT, SINGLE_LAYER, scaled
 from .evolution import EvolutionSettings, evolution
 from .examples import Examples, Images, first, normalise
 from .metrics import Metric
@@ -20,6 +20,7 @@ from .settings import OptimizerName, TrainingRule
 from .space import Architecture, SearchSpace
 from .supernet import SuperNetwork, reestimate
 from .task import Task
+from .trial import Evaluate, Trial
 from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
 
 REESTIMATION_BATCHES = 4
@@ -40,21 +41,41 @@ def optimize(
     space: SearchSpace,
     evaluate: Evaluate,
     metric: Metric,
-    target: float,
+    targets: Sequence[float],
     rng: np.random.Generator,
     name: OptimizerName,
     evaluations: int,
+    *,
+    guide: bool = True,
 ) -> Iterator[Trial]:
-    """Run an optimiser by its name, with so many evaluations at most."""
-    if name == "evolution":
-        grown = EvolutionSettings(evaluations=evaluations, oversample=GUIDE)
-        return evolution(space, evaluate, metric, target, rng, grown)
-    if name == "random":
-        drawn = RandomSettings(evaluations=evaluations, oversample=GUIDE)
-        return random_search(space, evaluate, metric, target, rng, drawn)
-    preset = DEFAULT if name == "coordinate-descent" else SINGLE_LAYER
-    descent = replace(preset, evaluations=evaluations)
-    return coordinate_descent(space, evaluate, metric, target, rng, descent)
+    """Run an optimiser by its name, with so many evaluations at most.
+
+    A descent meets several targets on its way; the others are run once for each, with an equal
+    part of the evaluations.
+    """
+    oversample = GUIDE if guide else 1
+    if name in ("coordinate-descent", "single-layer"):
+        preset = DEFAULT if name == "coordinate-descent" else SINGLE_LAYER
+        if name == "single-layer":
+            share = min(targets) / float(metric([space.full])[0])
+            coordinates = len(space.coordinates)
+            preset = scaled(preset, evaluations, min(share, 1.0), coordinates)
+        descent = replace(preset, evaluations=evaluations, oversample=oversample)
+        yield from coordinate_descent(space, evaluate, metric, targets, rng, descent)
+        return
+    for number, target in enumerate(targets):
+        part = evaluations * (number + 1) // len(targets) - evaluations * number // len(targets)
+        if name == "evolution":
+            grown = EvolutionSettings(evaluations=part, oversample=oversample)
+            yield from evolution(space, evaluate, metric, target, rng, grown)
+        elif name == "nsga":
+            from .nondominated_sorting import NsgaSettings, nsga  # Optuna takes a second
+
+            sorted_out = NsgaSettings(evaluations=part, oversample=oversample)
+            yield from nsga(space, evaluate, metric, target, rng, sorted_out)
+        else:
+            drawn = RandomSettings(evaluations=part, oversample=oversample)
+            yield from random_search(space, evaluate, metric, target, rng, drawn)
 
 
 def reestimation_batches(supernet: SuperNetwork, training: Examples) -> list[Tensor]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..devices.errors import DataError, SpaceError
+from ..profiler.layers import Network
 from .depth_stages import MapHead, SkipSum, Upsample
 from .network_module import NetworkModule, WeightedLayer, centre
 from .space import Architecture, Join, SearchSpace, Stage
@@ -212,15 +213,21 @@ class SuperNetwork(nn.Module):
 
         Raises `SpaceError` where the architecture is not in the space.
         """
-        module = NetworkModule(self.space.network(architecture))
-        first = next(self.full.parameters())
-        module.to(first.device, first.dtype)
-        with torch.no_grad():
-            for name in module.names:
-                source = self.full.layer(name).state_dict()
-                for field, target in module.layer(name).state_dict().items():
-                    target.copy_(_cut(source[field], target.shape))
-        return module.train(self.training)
+        return cut_out(self.full, self.space.network(architecture)).train(self.training)
+
+
+def cut_out(source: NetworkModule, network: Network) -> NetworkModule:
+    """A narrower network with its own copy of the weights of a wider one: the first filters, the
+    centres of the kernels, the first entries of batch normalisation."""
+    module = NetworkModule(network)
+    first = next(source.parameters())
+    module.to(first.device, first.dtype)
+    with torch.no_grad():
+        for name in module.names:
+            wide = source.layer(name).state_dict()
+            for field, target in module.layer(name).state_dict().items():
+                target.copy_(_cut(wide[field], target.shape))
+    return module.train(source.training)
 
 
 def _cut(source: Tensor, shape: torch.Size) -> Tensor:

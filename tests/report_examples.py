@@ -19,12 +19,12 @@ from boardfit.profiler.profile_model import profile_model
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import NO_THROTTLING, Throttling
 from boardfit.profiler.table import Estimate
-from boardfit.search.evaluation import Trial
 from boardfit.search.mobilenetv3 import Plan, Row, mobilenetv3
 from boardfit.search.result import Finalist, SearchResult
 from boardfit.search.space import Architecture
 from boardfit.search.spaces import open_space
 from boardfit.search.tabulate import plan_table
+from boardfit.search.trial import Trial
 
 QUICK = Schedule(runs=2, minimum_rounds=2, maximum_rounds=3, warmup_visits=3, warmup_seconds=0.01)
 TINY = Plan(16, (Row(5, 24, 16, False, "relu", 1), Row(5, 32, 24, True, "hard_swish", 2)), 24, None)

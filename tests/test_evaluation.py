@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +23,11 @@ from boardfit.devices.errors import (
     SpaceError,
     StorageError,
 )
-from boardfit.search.evaluation import (
-    Evaluator,
-    History,
-    Trial,
-    best_trial,
-    rank,
-)
+from boardfit.search.evaluation import Evaluator, Race
+from boardfit.search.history import History
 from boardfit.search.metrics import macs
 from boardfit.search.space import Architecture
+from boardfit.search.trial import Trial, best_trial, rank
 
 from .toy_space import Objective, toy_space
 
@@ -137,8 +134,8 @@ def test_a_run_begun_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_version_is_refused(tmp_path: Path, written: tuple[bytes, list[Trial]]) -> None:
-    content = written[0].replace(b'"version":1', b'"version":2')
-    with pytest.raises(RunFolderError, match="version 2"):
+    content = written[0].replace(b'"version":2', b'"version":3')
+    with pytest.raises(RunFolderError, match="version 3"):
         reopened(content)
 
 
@@ -302,3 +299,105 @@ def test_the_best_trial_is_within_the_target_and_best_by_the_criterion() -> None
         best_trial(trials, 1.0)
     with pytest.raises(ConstraintNotMet, match="none of 0"):
         best_trial([], 1.0)
+
+
+# Racing
+
+
+def raced(history: History | None = None, images: int = 64) -> tuple[Evaluator, Objective]:
+    """An evaluator whose slice ranks networks by another objective than the whole holdout."""
+    objective, part = Objective(SPACE, 0), Objective(SPACE, 1)
+    race = Race(part, images, keep=0.25)
+    return Evaluator(SPACE, objective, MACS, history, race=race), objective
+
+
+def test_a_race_scores_only_the_best_on_all_images() -> None:
+    evaluate, objective = raced()
+    trials = evaluate(SOME)
+    kept = [t for t in trials if t.images is None]
+    slices = {a: Objective(SPACE, 1).loss(a) for a in SOME}
+    assert {t.architecture for t in kept} == set(sorted(SOME, key=slices.__getitem__)[:2])
+    assert objective.calls == 2
+    for t in trials:
+        whole = t.images is None
+        assert t.loss == (Objective(SPACE, 0) if whole else Objective(SPACE, 1)).loss(
+            t.architecture
+        )
+    assert evaluate.images(512) == len(SOME) * 64 + 2 * 512
+    assert evaluate.evaluations == len(SOME)
+
+
+def test_who_lost_a_race_is_never_the_best() -> None:
+    evaluate, _ = raced()
+    trials = evaluate(SOME)
+    left = next(t for t in trials if t.images is not None)
+    perfect = replace(left, loss=0.0, accuracy=1.0)
+    assert best_trial([*trials, perfect], math.inf).images is None
+    whole = next(t for t in trials if t.images is None)
+    for criterion in ("loss", "accuracy"):
+        assert rank(perfect, criterion) > rank(whole, criterion)
+    with pytest.raises(ConstraintNotMet):
+        best_trial([left], math.inf)
+
+
+def test_a_network_alone_is_not_raced() -> None:
+    evaluate, objective = raced()
+    assert evaluate(SOME[:1])[0].images is None
+    assert objective.calls == 1
+    assert evaluate.images(512) == 512
+
+
+def test_a_race_is_replayed_step_by_step(tmp_path: Path) -> None:
+    batches = [SOME[:5], SOME[3:8]]
+    with History(tmp_path, IDENTITY) as history:
+        evaluate, _ = raced(history)
+        whole = [evaluate(batch) for batch in batches]
+    content = (tmp_path / "history.jsonl").read_bytes()
+    lines = content.splitlines(keepends=True)
+    for cut in range(1, len(lines) + 1):
+        (tmp_path / "history.jsonl").write_bytes(b"".join(lines[:cut]))
+        with History(tmp_path, IDENTITY) as history:
+            evaluate, _ = raced(history)
+            assert [evaluate(batch) for batch in batches] == whole
+        assert (tmp_path / "history.jsonl").read_bytes() == content
+
+
+def test_impossible_races_are_refused() -> None:
+    for images, keep in ((0, 0.5), (64, 0.0), (64, 1.0)):
+        with pytest.raises(ValueError, match="a race needs"):
+            Race(Objective(SPACE, 0), images, keep)
+    with pytest.raises(ValueError, match="on 0 images"):
+        replace(trial(0), images=0)
+
+
+def test_a_history_of_version_1_is_continued_but_not_raced_in(tmp_path: Path) -> None:
+    trials = write(tmp_path, 2)
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"version":2', b'"version":1'))
+    with History(tmp_path, IDENTITY) as history:
+        assert history.trials == trials
+        history.append(trial(2))
+        with pytest.raises(RunFolderError, match="older program"):
+            history.append(replace(trial(3), images=64))
+    assert len(read(tmp_path)) == 3
+    assert b'"version":1' in path.read_bytes()
+    # A trial of a race in such a file was not written by us.
+    write(tmp_path / "other", 1)
+    later = tmp_path / "other" / "history.jsonl"
+    with History(tmp_path / "other", IDENTITY) as history:
+        history.append(replace(trial(1), images=64))
+    later.write_bytes(later.read_bytes().replace(b'"version":2', b'"version":1'))
+    with pytest.raises(RunFolderError, match="damaged in line 3"):
+        read(tmp_path / "other")
+
+
+def test_networks_are_scored_several_at_a_time_in_the_order_of_the_batch(tmp_path: Path) -> None:
+    with (
+        ThreadPoolExecutor(3) as pool,
+        History(tmp_path / "many", IDENTITY) as history,
+    ):
+        many = Evaluator(SPACE, Objective(SPACE, 0), MACS, history, map=pool.map)(SOME)
+    with History(tmp_path / "one", IDENTITY) as history:
+        assert Evaluator(SPACE, Objective(SPACE, 0), MACS, history)(SOME) == many
+    one, other = (tmp_path / name / "history.jsonl" for name in ("one", "many"))
+    assert one.read_bytes() == other.read_bytes()

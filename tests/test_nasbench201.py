@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from boardfit.devices.errors import InputError, SpaceError
 from boardfit.search.additive import fit_additive
 from boardfit.search.coordinate_descent import coordinate_descent
-from boardfit.search.evaluation import Evaluator, best_trial
+from boardfit.search.evaluation import Evaluator
 from boardfit.search.evolution import evolution
 from boardfit.search.guide import fit
 from boardfit.search.measured_cells import MeasuredCells, read_measured_cells
@@ -37,6 +37,7 @@ from boardfit.search.network_module import NetworkModule
 from boardfit.search.random_search import random_search
 from boardfit.search.space import Architecture
 from boardfit.search.supernet import SuperNetwork
+from boardfit.search.trial import best_trial
 
 SPACE = nasbench201(input_size=8)
 REMOVALS: tuple[Removal, ...] = ("unread", "nothing")

@@ -17,19 +17,23 @@ from hypothesis import strategies as st
 
 from boardfit.devices.errors import ConstraintNotMet
 from boardfit.search import metrics
-from boardfit.search.coordinate_descent import (
+from boardfit.search.coordinate_descent import coordinate_descent, sensitivity
+from boardfit.search.descent_settings import (
     DEFAULT,
     PAPER,
     SINGLE_LAYER,
     DescentSettings,
-    coordinate_descent,
+    scaled,
 )
-from boardfit.search.evaluation import Evaluator, History, Trial, best_trial
+from boardfit.search.evaluation import Evaluator, Race
 from boardfit.search.evolution import EvolutionSettings, evolution
 from boardfit.search.guide import fit, most_promising
+from boardfit.search.history import History
 from boardfit.search.moves import Moves, gates, relevant
+from boardfit.search.nondominated_sorting import NsgaSettings, nsga
 from boardfit.search.random_search import RandomSettings, random_search
 from boardfit.search.space import Architecture, SearchSpace
+from boardfit.search.trial import Trial, best_trial
 
 from .toy_space import Objective, Toll, everything, tiny_space, toy_space
 
@@ -44,9 +48,19 @@ OPTIMIZERS: dict[str, tuple[Optimizer, Any]] = {
     "descent without guide": (coordinate_descent, replace(DEFAULT, evaluations=60, oversample=1)),
     "descent as in the paper": (coordinate_descent, replace(PAPER, samples=5)),
     "single layer": (coordinate_descent, SINGLE_LAYER),
+    "descent by sensitivity": (
+        coordinate_descent,
+        replace(DEFAULT, evaluations=60, oversample=1, draw="sensitivity"),
+    ),
     "single layer with a budget": (coordinate_descent, replace(SINGLE_LAYER, evaluations=60)),
+    "guided single layer": (
+        coordinate_descent,
+        replace(SINGLE_LAYER, evaluations=60, oversample=4),
+    ),
     "evolution": (evolution, EvolutionSettings(evaluations=60)),
     "guided evolution": (evolution, EvolutionSettings(evaluations=60, oversample=4)),
+    "nsga": (nsga, NsgaSettings(evaluations=60)),
+    "guided nsga": (nsga, NsgaSettings(evaluations=60, oversample=4)),
     "random": (random_search, RandomSettings(evaluations=60)),
     "guided random": (random_search, RandomSettings(evaluations=60, oversample=4)),
 }
@@ -94,7 +108,10 @@ def test_the_best_trial_is_within_the_target(
             assert evaluate.evaluations == limit or optimizer[1] in UNPOLISHED
 
 
-UNPOLISHED = [replace(SINGLE_LAYER, evaluations=60)]
+UNPOLISHED = [
+    replace(SINGLE_LAYER, evaluations=60),
+    replace(SINGLE_LAYER, evaluations=60, oversample=4),
+]
 
 
 def test_the_seed_decides_everything(optimizer: tuple[Optimizer, Any]) -> None:
@@ -147,6 +164,29 @@ def test_a_run_cut_off_anywhere_is_replayed_without_new_scores(
     assert objective.calls == evaluate.evaluations - done
     with History(tmp_path / "cut", {}) as history:
         assert run(optimizer, target, 1, history)[2].calls == 0
+
+
+def test_a_race_changes_nothing_of_that(optimizer: tuple[Optimizer, Any], tmp_path: Path) -> None:
+    """Within the target and the budget, decided by the seed, replayed; only whole scores win."""
+    function, settings = optimizer
+    target = 0.4 * FULL
+
+    def raced(history: History) -> tuple[list[Trial], Evaluator]:
+        race = Race(Objective(SPACE, 1), 64)
+        evaluate = Evaluator(SPACE, Objective(SPACE, 0), METRIC, history, race=race)
+        rng = np.random.default_rng(0)
+        return list(function(SPACE, evaluate, METRIC, target, rng, settings)), evaluate
+
+    with History(tmp_path, {}) as history:
+        trials, evaluate = raced(history)
+    best = best_trial(trials, target)
+    assert best.images is None
+    assert best.metric <= target
+    assert evaluate.evaluations <= (settings.evaluations or 1000)
+    before = (tmp_path / "history.jsonl").read_bytes()
+    with History(tmp_path, {}) as history:
+        assert raced(history)[0] == trials
+    assert (tmp_path / "history.jsonl").read_bytes() == before
 
 
 @given(
@@ -241,6 +281,102 @@ def test_the_polish_never_makes_it_worse_and_stays_within_the_band() -> None:
     assert len(polished) > 10
     assert all(0.9 * 0.4 * FULL <= t.metric <= 0.4 * FULL for t in polished)
     assert best_trial(trials, 0.4 * FULL).loss < reached.loss
+
+
+def test_several_targets_are_met_by_one_descent() -> None:
+    targets = [0.6 * FULL, 0.25 * FULL, 0.4 * FULL]
+    objective = Objective(SPACE, 1)
+    evaluate = Evaluator(SPACE, objective, METRIC)
+    settings = replace(DEFAULT, evaluations=120)
+    rng = np.random.default_rng(1)
+    trials = list(coordinate_descent(SPACE, evaluate, METRIC, targets, rng, settings))
+    assert objective.calls == evaluate.evaluations == 120
+    for target in targets:
+        best = best_trial(trials, target)
+        assert 0.9 * target <= best.metric <= target
+    # Each target has its part of the evaluations, the largest first.
+    polished = [t for t in trials if t.origin == "polish"]
+    for number, target in enumerate(sorted(targets, reverse=True)):
+        mine = [t for t in polished if 0.9 * target <= t.metric <= target]
+        assert mine
+        assert all(40 * number <= t.number < 40 * (number + 1) for t in mine)
+    assert [t for t in trials if t.origin == "iterate"][-1].metric <= min(targets)
+    evaluate, rng = Evaluator(SPACE, Objective(SPACE, 1), METRIC), np.random.default_rng(1)
+    twice = [targets[1]] * 2
+    once = list(coordinate_descent(SPACE, evaluate, METRIC, twice, rng, DEFAULT))
+    alone, *_ = run((coordinate_descent, DEFAULT), targets[1], 1)
+    assert once == alone
+
+
+def test_the_smallest_of_several_targets_must_be_reachable() -> None:
+    objective = Objective(SPACE, 0)
+    evaluate = Evaluator(SPACE, objective, METRIC)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ConstraintNotMet):
+        list(coordinate_descent(SPACE, evaluate, METRIC, [FULL, 0.99 * SMALLEST], rng))
+    assert objective.calls == 0
+
+
+def test_sensitive_coordinates_are_drawn_less() -> None:
+    """The objective's weights are known: what costs much is shrunk rarely."""
+    objective = Objective(SPACE, 3)
+    rng = np.random.default_rng(0)
+    seen = Evaluator(SPACE, objective, METRIC)(
+        [SPACE.full, *(SPACE.random(rng) for _ in range(200))]
+    )
+    moves = Moves(SPACE, METRIC)
+    fall = 0.02 * FULL
+    weights = sensitivity(moves, seen[0], fall, seen)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights.min() >= 0.25 / len(weights) * (1 - 1e-9)
+    rows = moves.repeat(SPACE.full, len(weights))
+    values = np.full(len(rows), FULL)
+    shrunk, after = moves.shrink(rows, values, np.arange(len(rows)), values - fall)
+    price = np.array([objective.loss(SPACE.canonical(tuple(r))) for r in shrunk.tolist()])
+    price = (price - objective.loss(SPACE.full)) / np.maximum(FULL - after, 1e-12)
+    possible = after < FULL
+    cheap = np.argsort(np.where(possible, price, np.inf))[:5]
+    assert weights[cheap].mean() > 2 * np.median(weights)
+    assert (weights[~possible] == weights.min()).all()
+
+
+def test_draws_follow_their_weights() -> None:
+    moves = Moves(SPACE, METRIC)
+    mask = np.ones((40_000, len(moves.sizes)), bool)
+    mask[:, 5] = False
+    weights = np.ones(len(moves.sizes))
+    weights[:3] = (5.0, 3.0, 2.0)
+    drawn = np.bincount(moves.draw(mask, np.random.default_rng(0), weights), minlength=len(weights))
+    expected = np.where(np.arange(len(weights)) == 5, 0.0, weights)
+    np.testing.assert_allclose(drawn / len(mask), expected / expected.sum(), atol=0.006)
+    assert drawn[5] == 0
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_the_papers_settings_are_scaled_to_a_budget(share: float) -> None:
+    """The same schedule in fewer steps: it still ends at the target."""
+    for preset in (PAPER, SINGLE_LAYER):
+        small = scaled(preset, 120, share, 23)
+        iterations, left, reduction = 0, 1.0, small.initial_reduction
+        while left > share * (1 + 1e-9) and iterations < 100:
+            left -= reduction
+            reduction *= small.decay
+            iterations += 1
+        spent = iterations * (23 if small.draw == "each" else small.samples)
+        assert 80 <= spent <= 180
+        assert small.evaluations == 120
+        assert small.layers == preset.layers
+    assert scaled(PAPER, 100_000, share, 23) == replace(PAPER, evaluations=100_000)
+    with pytest.raises(ValueError, match="never reach"):
+        scaled(replace(PAPER, initial_reduction=0.001), 120, share, 23)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"evaluations": 0}, {"population": 1}, {"attempts": 0}, {"floor": 2.0}], ids=str
+)
+def test_impossible_populations_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"at least|floor"):
+        NsgaSettings(**wrong)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.finalists import prove_finalists
 from boardfit.search.metrics import latency, measured
 from boardfit.search.network_module import NetworkModule
-from boardfit.search.pipeline import search
+from boardfit.search.pipeline import search, search_targets
 from boardfit.search.recipe import Recipe
 from boardfit.search.result import SearchResult, read_result, write_result
 from boardfit.search.settings import SearchSettings, parse_target
@@ -110,6 +111,64 @@ def test_the_verdict_says_what_the_accuracies_say(finished: tuple[SearchResult, 
     assert "no difference shown" in verdict(better, better)
 
 
+def test_one_descent_answers_several_latencies(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, target="50%", more_targets=("80%",), race_images=20)
+    found = search_targets(SPACE, table, connect("fake"), dataset, settings, tmp_path)
+    full = latency(SPACE, table)([SPACE.full])[0]
+    assert [r.target / full for r in found] == pytest.approx([0.5, 0.8])
+    assert [r.settings["target"] for r in found] == ["50%", "80%"]
+    assert all(r.found.predicted.seconds <= r.target for r in found)
+    assert found[0].trials == found[1].trials
+    assert len({t.architecture for t in found[0].trials}) <= settings.evaluations
+    assert any(t.images == 20 for t in found[0].trials)
+    for result, name in zip(found, ("50%", "80%"), strict=True):
+        assert read_result(tmp_path / name) == result
+        assert (tmp_path / name / "found.tflite").exists()
+    assert not (tmp_path / "result.json").exists()
+    # The first is lost: it alone is made again.
+    (tmp_path / "50%" / "result.json").unlink()
+    before = (tmp_path / "history.jsonl").read_bytes()
+    again = search_targets(SPACE, table, connect("fake"), dataset, settings, tmp_path)
+    assert again[0].trials == found[0].trials
+    assert again[1] == found[1]
+    assert (tmp_path / "history.jsonl").read_bytes() == before
+
+
+def test_limits_and_the_margin_are_kept(
+    table: LookupTable, dataset: Dataset, tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, target="70%", limits=("macs=50%", "memory=90%"), margin=True)
+    result = search(SPACE, table, connect("fake"), dataset, settings, tmp_path)
+    network = SPACE.network(result.found.architecture)
+    full = SPACE.network(SPACE.full)
+    assert latency(SPACE, table, high=True)([result.found.architecture])[0] <= result.target
+    assert network.macs <= 0.5 * full.macs
+    assert network.peak_memory <= 0.9 * full.peak_memory
+    assert result.full_seconds == pytest.approx(table.latency(full).seconds)
+    by_network = {t.architecture: t.metric for t in result.trials}
+    found = by_network[result.found.architecture]
+    assert found == pytest.approx(table.latency(network).seconds)  # and no other limit's share
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"more_targets": ("fast",)}, "is not a latency"),
+        ({"limits": ("power=3",)}, "is not a limit"),
+        ({"limits": ("macs=3M",), "more_targets": ("30%",)}, "not both"),
+        ({"more_targets": ("30%", "20%"), "evaluations": 5}, "too few"),
+        ({"race_images": 40}, "is none"),
+        ({"race_images": 1}, "is none"),
+        ({"optimizer": "magic"}, "nsga"),
+    ],
+)
+def test_other_settings_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        replace(SETTINGS, **wrong)
+
+
 def test_a_finished_run_is_read_back_without_work(
     finished: tuple[SearchResult, Path], table: LookupTable, dataset: Dataset
 ) -> None:
@@ -176,6 +235,17 @@ def test_measured_latency_is_a_metric_like_the_others(table: LookupTable) -> Non
         metric(architectures), latency(SPACE, table)(architectures), rtol=0.05
     )
     assert metric([]).shape == (0,)
+
+
+def test_the_high_end_of_a_compiled_latency_is_the_tables(table: LookupTable) -> None:
+    rng = np.random.default_rng(0)
+    some = [SPACE.random(rng) for _ in range(30)]
+    highs = [table.latency(SPACE.network(a)).high for a in some]
+    # Operators that occur in several stages count as independent, which is a little less.
+    found = latency(SPACE, table, high=True)(some)
+    np.testing.assert_allclose(found, highs, rtol=0.01)
+    assert (found <= np.array(highs) * (1 + 1e-9)).all()
+    assert (found > latency(SPACE, table)(some)).all()
 
 
 def test_the_uniform_baseline_is_the_largest_within_the_target(table: LookupTable) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boardfit.profiler.crowding import NO_CROWDING, Crowding, footprint
 from boardfit.profiler.layers import Layer
@@ -149,6 +150,14 @@ class Toll:
 
     def price_layers(self, layers: Sequence[Layer]) -> float:
         return sum(map(self.price, layers))
+
+    def variance(self, layers: Sequence[Layer]) -> float:
+        return sum((0.1 * self.price(layer)) ** 2 for layer in layers)
+
+    def margin(
+        self, seconds: NDArray[np.float64], variance: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return 2 * np.sqrt(variance) / seconds
 
 
 class Objective:
