@@ -22,12 +22,13 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.table import LookupTable
 from boardfit.search.data import Dataset, open_dataset
 from boardfit.search.evaluation import Evaluator
-from boardfit.search.examples import Images, first
+from boardfit.search.examples import Images
 from boardfit.search.history import History
 from boardfit.search.metrics import CompiledLatency, latency
 from boardfit.search.mobilenetv3 import Plan, Row, mobilenetv3
 from boardfit.search.recipe import Recipe
 from boardfit.search.settings import SUPERNET_RECIPE
+from boardfit.search.shapes import draw
 from boardfit.search.space import Architecture, SearchSpace
 from boardfit.search.strategies import holdout_score, make_sampler
 from boardfit.search.supernet import SuperNetwork
@@ -106,18 +107,16 @@ class Case:
     @cached_property
     def fresh(self) -> Images:
         """Pictures of another seed, which nothing was trained on or chosen by."""
-        data = open_dataset(
-            f"shapes:{10 * FRESH}",
-            input_shape=self.space.input_shape,
-            classes=12,
-            seed=1000 + self.seed,
-        )
-        return first(data.test, FRESH)
+        return self._pictures(1000 + self.seed, 2, FRESH)
 
     @cached_property
     def holdout(self) -> Images:
-        """What searches score networks on."""
-        return first(self.dataset.holdout, HOLDOUT)
+        """What searches score networks on: the first images of the data set's holdout."""
+        return self._pictures(self.seed, 1, HOLDOUT)
+
+    def _pictures(self, seed: int, split: int, count: int) -> Images:
+        images, labels = draw(0, count, size=self.space.input_shape[0], seed=seed, split=split)
+        return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
     @cached_property
     def supernet(self) -> SuperNetwork:
