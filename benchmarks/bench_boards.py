@@ -10,4 +10,4 @@ import sys
 from parts import run_parts
 
 if __name__ == "__main__":
-    sys.exit(run_parts(("faults", "link", "fleet")))
+    sys.exit(run_parts(("faults", "link", "fleet", "parsers")))

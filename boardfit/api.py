@@ -47,6 +47,7 @@ def profile(
     pause: float | None = None,
     out: Path | str | None = None,
     operators: bool = False,
+    energy: bool | None = None,
     allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
@@ -57,7 +58,8 @@ def profile(
     is as narrow, or until the board has been busy for `budget` seconds (120 unless given).
     `sustained` is how many seconds it then runs without a pause, `pause` how many the board rests
     between sessions; `out` keeps every sample in a file. `operators` times each operator inside of
-    the whole model; operators outside of the delegate are an error unless `allow_fallback`.
+    the whole model, `energy` finds out what an inference costs (None: where the board has a power
+    meter); operators outside of the delegate are an error unless `allow_fallback`.
     """
     from dataclasses import replace
 
@@ -84,6 +86,7 @@ def profile(
         sustained=sustained,
         out=None if out is None else Path(out),
         operators=operators,
+        energy=energy,
         allow_fallback=allow_fallback,
         report=report,
     )
@@ -139,6 +142,7 @@ def build_fleet_table(
     scheduler: str | None = None,
     tls: TlsFiles | None = None,
     inventory: Path | None = None,
+    wait: float | None = None,
     options: SpaceOptions | None = None,
     operators: int | None = OPERATORS,
     calibration: int = 20,
@@ -151,7 +155,8 @@ def build_fleet_table(
     """Build the lookup table of a search space with several boards of one kind at once.
 
     Without a `scheduler` every board is reached from this host; with its address
-    (`tls://host:8786`, and the certificates) from wherever `boardfit devices worker` offers it.
+    (`tls://host:8786`, and the certificates) from wherever `boardfit devices worker` offers it;
+    `wait` is for boards of this host, see `connect`.
     `how` are further arguments of `boardfit.profiler.fleet_build.build_fleet_table`. `check` of
     what is returned raises `BoardsDisagree` where a board was left out.
     """
@@ -172,7 +177,7 @@ def build_fleet_table(
         dtype=dtype,
     )
     if scheduler is None:
-        reach = partial(fleet_dask.local_cluster, boards, inventory=inventory)
+        reach = partial(fleet_dask.local_cluster, boards, inventory=inventory, wait=wait)
         patience = 0.0
     else:
         reach = partial(fleet_dask.join, check_address(scheduler, tls), tls=tls)

@@ -23,11 +23,13 @@ from boardfit.fleet_commands import (
     tls_files,
 )
 from boardfit.options import (
+    BenchmarkModelOption,
     DeviceOption,
     InventoryOption,
     JsonOption,
     OptionsOption,
     SeedOption,
+    WaitOption,
     default_table,
     parse_options,
 )
@@ -215,6 +217,8 @@ def search(
         typer.Option("--allow-invalid-table", help="Go on with a table that failed its bar."),
     ] = False,
     seed: SeedOption = 0,
+    benchmark_model: BenchmarkModelOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -250,7 +254,7 @@ def search(
     dataset = open_dataset(data, input_shape=opened.input_shape, classes=opened.classes, seed=seed)
     tls = tls_files(tls_ca, tls_cert, tls_key)
     with (
-        connect(device, inventory=boards) as board,
+        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
         api.scoring(workers, scheduler, tls) as apply,
         console.progress() as report,
     ):
@@ -299,6 +303,7 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", help="The folder.")] = Path("runs/quickstart"),
     device: DeviceOption = "local",
     seed: SeedOption = 0,
+    wait: WaitOption = None,
 ) -> None:
     """Do all of it on this machine in minutes: table, search, training, report."""
     from boardfit import api
@@ -307,4 +312,4 @@ def quickstart(
         api.require(module, extra)
     from boardfit.quickstart import quickstart as run
 
-    run(out, device, seed)
+    run(out, device, seed, wait)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from boardfit.options import InventoryOption, JsonOption
+from boardfit.options import InventoryOption, JsonOption, WaitOption
 
 if TYPE_CHECKING:
     from boardfit.devices.inventory import BoardEntry, Inventory
@@ -181,18 +181,31 @@ def devices_setup(
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove all that setup put on the board.")
     ] = False,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
 ) -> None:
     """Install a runtime on a board, in a folder of its own."""
+    from contextlib import nullcontext
+    from dataclasses import replace
+
     from boardfit.console import say
     from boardfit.devices import setup_runtime
     from boardfit.devices.errors import InputError
     from boardfit.devices.inventory import Inventory
+    from boardfit.devices.occupy import occupied
     from boardfit.profiler.connect import reach
 
     if source not in {"auto", "board", "host"}:
         raise InputError(f"--source {source}: choose auto, board or host")
-    with reach(Inventory.load(boards).get(name)) as board:
+
+    def tell(words: str) -> None:
+        say([words])
+
+    with (
+        replace(reach(Inventory.load(boards).get(name)), wait=wait) as board,
+        # Unpacking would disturb whoever measures there. No setting of the board is needed for it.
+        occupied(board, "set up a runtime", settings=nullcontext, tell=tell),
+    ):
         if remove:
             there = setup_runtime.remove(board.transport, board.workspace)
             say(
@@ -203,9 +216,7 @@ def devices_setup(
                 ]
             )
             return
-        found = setup_runtime.set_up_board(
-            board, source=cast(Any, source), say=lambda words: say([words])
-        )
+        found = setup_runtime.set_up_board(board, source=cast(Any, source), say=tell)
     say(setup_runtime.summary(found, board))
 
 

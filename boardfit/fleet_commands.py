@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boardfit.options import InventoryOption
+from boardfit.options import InventoryOption, WaitOption
 
 if TYPE_CHECKING:
     from boardfit.profiler.fleet_tls import TlsFiles
@@ -44,6 +44,7 @@ def devices_worker(
     tls_ca: TrustOption = None,
     tls_cert: CertificateOption = None,
     tls_key: KeyOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
 ) -> None:
     """Offer a board of this host to a Dask scheduler, for `boardfit profile --fleet`.
@@ -55,7 +56,8 @@ def devices_worker(
     api.require("distributed", "scale")
     from boardfit.profiler.fleet_dask import offer
 
-    offer(name, scheduler, tls=tls_files(tls_ca, tls_cert, tls_key), inventory=boards)
+    tls = tls_files(tls_ca, tls_cert, tls_key)
+    offer(name, scheduler, tls=tls, inventory=boards, wait=wait)
 
 
 def tls_files(ca: Path | None, cert: Path | None, key: Path | None) -> TlsFiles | None:

@@ -31,6 +31,16 @@ BenchmarkModelOption = Annotated[
         help="TFLite's tool, built for the board, to measure with where the board has no Python.",
     ),
 ]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--wait",
+        min=0.0,
+        max=30 * 24 * 3600.0,
+        help="Seconds to wait for a board that another job measures on; 0 does not wait.",
+        show_default="$BOARDFIT_WAIT, or a day",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Decides every random choice.")]
 OptionsOption = Annotated[

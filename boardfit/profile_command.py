@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from boardfit.options import (
     RuntimeOption,
     SeedOption,
     ThreadsOption,
+    WaitOption,
     default_table,
     parse_entries,
     parse_options,
@@ -90,6 +90,14 @@ def profile(
     operators: Annotated[
         bool, typer.Option("--operators", help="Also time every operator of the model.")
     ] = False,
+    energy: Annotated[
+        bool | None,
+        typer.Option(
+            "--energy/--no-energy",
+            help="What an inference costs in joules; without either: where the board has a meter.",
+            show_default=False,
+        ),
+    ] = None,
     allow_fallback: Annotated[
         bool,
         typer.Option("--allow-fallback", help="Go on where operators run outside of the delegate."),
@@ -106,6 +114,7 @@ def profile(
     tls_ca: TrustOption = None,
     tls_cert: CertificateOption = None,
     tls_key: KeyOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -130,10 +139,14 @@ def profile(
         raise InputError(f"--dtype {dtype}: choose one of {', '.join(DTYPES)}")
     if model is not None and dtype != "float32":
         raise InputError("--dtype is for --space; a model is measured as it is")
-    if space is not None and (operators or allow_fallback):
-        raise InputError("--operators and --allow-fallback are for a single model, not for --space")
+    if space is not None and (operators or allow_fallback or energy is not None):
+        raise InputError(
+            "--operators, --energy and --allow-fallback are for a single model, not for --space"
+        )
     if model is not None and (dry_run or entries or options):
         raise InputError("--dry-run, --entries and --set are for a table: give --space NAME")
+    if benchmark_model is not None and runtime == "auto":
+        runtime = BENCHMARK_MODEL
     fields = parse_options(options)
     measured = OPERATORS if entries is None else parse_entries(entries)
     how: dict[str, Any] = {
@@ -161,6 +174,7 @@ def profile(
                 scheduler=scheduler,
                 tls=tls,
                 inventory=boards,
+                wait=wait,
                 report=report,
                 **how,
             )
@@ -170,10 +184,10 @@ def profile(
         built.check()
         built.table.check()
         return
-    with connect(device, inventory=boards) as board, console.progress() as report:
-        if benchmark_model is not None:
-            board = replace(board, benchmark_model=benchmark_model)
-            runtime = BENCHMARK_MODEL if runtime == "auto" else runtime
+    with (
+        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
+        console.progress() as report,
+    ):
         if model is not None:
             found = api.profile(
                 model,
@@ -186,6 +200,7 @@ def profile(
                 pause=pause,
                 out=out,
                 operators=operators,
+                energy=energy,
                 allow_fallback=allow_fallback,
                 report=report,
             )

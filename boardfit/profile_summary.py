@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from boardfit.board_summary import energy_row, energy_words, record_row, record_words
 from boardfit.console import number_text
 from boardfit.profiler.measurement import ADVICE, seconds_text
 from boardfit.profiler.operators import RESOLUTION
@@ -27,6 +28,7 @@ def profile_rows(profile: ModelProfile) -> list[Row]:
             "sustained_to_cold": load.ratio,
             "sustained_for_s": load.lasted,
             "settled_after_s": load.settled_after,
+            "sustained_slowed_by": ", ".join(load.slowed_by) or None,
         }
     return [
         {
@@ -39,10 +41,12 @@ def profile_rows(profile: ModelProfile) -> list[Row]:
             "session_low_ms": None if session is None else session.low * 1e3,
             "session_high_ms": None if session is None else session.high * 1e3,
             **sustained,
+            **energy_row(profile.energy),
             "verdict": measured.verdict,
             "sessions": len(measured.run_minima),
             "samples": len(measured.seconds),
             "outliers": measured.outliers,
+            **record_row(profile.record),
             "size_kb": profile.model.size / 1e3,
             "parameters": profile.model.parameters,
             "operators": sum(profile.model.operator_counts.values()),
@@ -130,6 +134,7 @@ def profile_words(profile: ModelProfile) -> list[str]:
         )
     if profile.sustained is not None:
         words.append(sustained_words(profile.sustained))
+    words += [*energy_words(profile.energy), *record_words(profile.record)]
     return [*words, f"Operators: {operators}.", *_operator_words(profile)]
 
 
@@ -145,6 +150,8 @@ def sustained_words(load: SustainedLoad) -> str:
         words += f", from {seconds_text(load.settled_after)} on"
     if load.throttled:
         words += "; the board lowered its clock"
+    if load.slowed_by:
+        words += f"; the board said that it was slowed ({', '.join(load.slowed_by)})"
     if not load.complete:
         words += (
             f". It was interrupted before {seconds_text(load.asked)}: the same command begins the "

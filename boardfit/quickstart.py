@@ -19,14 +19,14 @@ DATA = "shapes"
 TARGET = "50%"
 
 
-def quickstart(folder: Path, device: str | None, seed: int) -> None:
+def quickstart(folder: Path, device: str | None, seed: int, wait: float | None = None) -> None:
     """Run everything into `folder`; the same call goes on after any interruption.
 
     Raises what the parts raise (see `api`).
     """
     begun = time.monotonic()
     tables = folder / "table.boardfit"
-    with connect(device) as board:
+    with connect(device, wait=wait) as board:
         described = board.description
         console.print(f"1. The board: {described.model}, {described.cores} cores", markup=False)
         with open_session(board) as session:

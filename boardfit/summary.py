@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from boardfit.board_summary import record_row, record_words
 from boardfit.profiler.entry_verdict import ENTRY_ADVICE
 from boardfit.profiler.measurement import seconds_text
 from boardfit.profiler.table_placement import outside_words
@@ -74,7 +75,7 @@ def table_rows(table: LookupTable) -> list[Row]:
             "spearman": table.validation.spearman,
             "noise_floor_%": table.validation.noise_floor * 100,
         }
-    return [row]
+    return [row | record_row(table.record)]
 
 
 def table_words(table: LookupTable) -> list[str]:
@@ -83,6 +84,7 @@ def table_words(table: LookupTable) -> list[str]:
     remarks = [outside_words(table)] if table.outside else []
     if table.campaign:
         remarks.append(f"{table.campaign[:1].upper()}{table.campaign[1:]}.")
+    remarks += record_words(table.record)
     if validation is None:
         words = ["The table was built without held-out networks: nobody knows how right it is."]
         return [*words, *remarks, *_noisy_words(table)]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from boardfit.options import (
+    BenchmarkModelOption,
     DeviceOption,
     InventoryOption,
     JsonOption,
@@ -15,6 +16,7 @@ from boardfit.options import (
     RuntimeOption,
     SeedOption,
     ThreadsOption,
+    WaitOption,
     parse_options,
 )
 from boardfit.table_commands import TableArgument, show_table
@@ -33,6 +35,8 @@ def table_verify(
         Path | None, typer.Option("--out", help="The file that keeps all samples.")
     ] = None,
     seed: SeedOption = 0,
+    benchmark_model: BenchmarkModelOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +47,10 @@ def table_verify(
     from boardfit.table_summary import verification_rows, verification_words
 
     opened = LookupTable.open(table)
-    with connect(device, inventory=boards) as board, console.progress() as report:
+    with (
+        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
+        console.progress() as report,
+    ):
         found = api.verify_table(
             opened, board, sample=sample, networks=networks, seed=seed, out=out, report=report
         )
@@ -56,6 +63,8 @@ def table_extend(
     space: Annotated[str, typer.Option("--space", help="What the table is to price, too.")],
     device: DeviceOption = None,
     options: OptionsOption = None,
+    benchmark_model: BenchmarkModelOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +72,10 @@ def table_extend(
     from boardfit import api, console
     from boardfit.profiler.connect import connect
 
-    with connect(device, inventory=boards) as board, console.progress() as report:
+    with (
+        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
+        console.progress() as report,
+    ):
         found = api.extend_table(table, space, board, options=parse_options(options), report=report)
     show_table(found, as_json)
     found.check()
@@ -79,14 +91,22 @@ def table_transfer(
     ] = 200,
     threads: ThreadsOption = 1,
     runtime: RuntimeOption = "auto",
+    benchmark_model: BenchmarkModelOption = None,
+    wait: WaitOption = None,
     boards: InventoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build a table from another board's and few measurements on this one."""
     from boardfit import api, console
     from boardfit.profiler.connect import connect
+    from boardfit.profiler.model_format import BENCHMARK_MODEL
 
-    with connect(device, inventory=boards) as board, console.progress() as report:
+    if benchmark_model is not None and runtime == "auto":
+        runtime = BENCHMARK_MODEL
+    with (
+        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
+        console.progress() as report,
+    ):
         found = api.transfer_table(
             donor,
             board,

@@ -123,7 +123,9 @@ class Device:
     folder that boardfit may fill, `core` the one that the worker is pinned to (`None`: left to the
     scheduler). `benchmark_model` is this machine's copy of TFLite's tool for boards without Python.
     `wanted` is what is set there while something is measured, `failures` the file in which jobs
-    that lose the board are counted (`None`: nowhere). A context manager that closes the transport.
+    that lose the board are counted (`None`: nowhere), `wait` the seconds that a job waits for the
+    board where another one has it (`None`: the usual ones). A context manager that closes the
+    transport.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Device:
     benchmark_model: Path | None = None
     wanted: Wanted = NOTHING
     failures: Path | None = None
+    wait: float | None = None
 
     def __enter__(self) -> Self:
         return self

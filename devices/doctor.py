@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .base import Device, Transport
 from .board_files import first_lines
+from .board_state import read_state
 from .clusters import discover_clusters
 from .errors import BoardfitError, CommandFailed, DeviceLost, DeviceTimeout
 from .findings import (
@@ -47,7 +48,6 @@ from .runtime_choice import PROBE, BoardPython, parse_probe
 from .runtime_findings import python_findings
 from .throttling import (
     Kind,
-    evidence,
     kind_of,
     parse_battery,
     parse_thermal_service,
@@ -296,7 +296,7 @@ def _holds_the_clock(look: _Look) -> str | None:
 
 
 def _power(look: _Look) -> Iterator[Finding]:
-    celsius = evidence(look.transport, look.kind).get("temperature")
+    celsius = read_state(look.transport).facts.get("temperature")
     yield temperature_finding(celsius, look.entry.limits.start_below)
     if look.kind == "raspberry_pi":
         yield from throttled_findings(parse_throttled(look.text("vcgencmd", "get_throttled")))

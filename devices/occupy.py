@@ -26,7 +26,6 @@ def occupied(
     device: Device,
     purpose: str,
     *,
-    wait: float | None = None,
     settings: Callable[[], contextlib.AbstractContextManager[object]] | None = None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> Iterator[Lease]:
@@ -35,8 +34,9 @@ def occupied(
     What the device wants to be set is set for the job (see `settings.applied`), or what `settings`
     makes is entered instead: once the board is held, and left before it is given back. Where the
     board is lost before the job has begun it is tried once more. `tell` is told for whom is waited,
-    at most `wait` seconds (see `waiting_time`). A job that loses the board is written down (see
-    `quarantine.py`). Raises `BoardInUse`, what `applied` raises, and what the board raises.
+    at most `device.wait` seconds (None: see `waiting_time`). A job that loses the board is written
+    down (see `quarantine.py`). Raises `BoardInUse`, what `applied` raises, and what the board
+    raises.
     """
     if (held := held_lease(device.transport)) is not None:
         held.check()
@@ -44,10 +44,10 @@ def occupied(
         return
     with answered_for(device), contextlib.ExitStack() as stack:
         try:
-            lease = _entered(stack, device, purpose, wait, settings, tell)
+            lease = _entered(stack, device, purpose, settings, tell)
         except (DeviceLost, DeviceTimeout) as error:
             tell(f"{device.name} was lost before the job had begun: {error}")
-            lease = _entered(stack, device, purpose, wait, settings, tell)
+            lease = _entered(stack, device, purpose, settings, tell)
         yield lease
 
 
@@ -55,7 +55,6 @@ def _entered(
     stack: contextlib.ExitStack,
     device: Device,
     purpose: str,
-    wait: float | None,
     settings: Callable[[], contextlib.AbstractContextManager[object]] | None,
     tell: Callable[[str], None],
 ) -> Lease:
@@ -66,7 +65,7 @@ def _entered(
                 leased(
                     device.transport,
                     purpose,
-                    wait=waiting_time() if wait is None else wait,
+                    wait=waiting_time() if device.wait is None else device.wait,
                     folder=_folder(device),
                     tell=lambda words: tell(f"{device.name}: {words}"),
                 )

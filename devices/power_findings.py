@@ -9,7 +9,7 @@ from pathlib import Path
 from .findings import Finding
 from .inventory import BoardEntry
 from .jetson import PowerMode, clocks_are_held
-from .throttling import Battery, ThermalService, Throttled
+from .throttling import STATUS, Battery, ThermalService, Throttled
 
 LOW_BATTERY = 0.3  # phones save power below a fifth, some earlier
 _FLAGS = {
@@ -17,7 +17,6 @@ _FLAGS = {
     "throttled": "it is throttled",
     "soft_temperature_limit": "the soft temperature limit is reached",
 }
-_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
 
 def throttled_findings(flags: Throttled | None) -> list[Finding]:
@@ -56,7 +55,7 @@ def thermal_finding(service: ThermalService | None) -> Finding | None:
         return None
     if service.status == 0:
         return Finding("throttling", "ok", "Android does not throttle now")
-    name = _STATUS[min(service.status, len(_STATUS) - 1)]
+    name = STATUS[min(service.status, len(STATUS) - 1)]
     return Finding(
         "throttling",
         "warning" if service.status < 3 else "problem",

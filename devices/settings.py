@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from .base import Transport
+from .board_state import wait_until_cool
 from .clocks import lasting
 from .errors import BoardfitError, ConditionsChanged, DeviceLost, DeviceTimeout
 from .inventory import BoardEntry
 from .settings_board import SettingsBoard
 from .settings_record import Before, Wanted
-from .throttling import wait_until_cool
 
 SHORTEST = 3.0  # seconds of `gone_after`: the watchdog looks once a second at most
 _JOIN = 30.0  # seconds for a sign of life that is under way at the end

@@ -1,36 +1,29 @@
-"""Whether a board was slowed while it measured: throttle flags, temperatures, battery, clocks.
+"""What boards' own tools say of throttling, temperatures and the battery.
 
-Read on the board around samples as flat numbers that are stored beside them. The functions that
-understand the texts (`parse_...`) are pure.
+The functions that understand the texts (`parse_...`) are pure; `board_state.py` has all of it said.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
 from .base import Transport
 from .board_files import first_lines, is_plausible, number
-from .errors import CommandFailed, MeasurementError
-from .jetson import parse_tegrastats
+from .errors import CommandFailed
 
 Kind = Literal["raspberry_pi", "android", "jetson", "linux"]
-_ZONE = "/sys/class/thermal/thermal_zone[0-9]*"
 _TIMEOUT = 20.0  # seconds for one command; `dumpsys` of a busy phone takes some
-# It prints lines for ever, and ends at the first that nobody reads.
-_ONE_LINE = "tegrastats --interval 100 2>/dev/null | head -n 1"
-_BETWEEN_LOOKS = 2.0  # seconds; a board cools by less than a degree in them
 
 # raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0 to 3, and 16 to 19 for the
 # same things since the board was started.
-_FLAGS = ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit")
+FLAGS = ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit")
 _STICKY = 16
-# android/hardware/thermal/2.0/types.hal
+# android/hardware/thermal/2.0/types.hal, as are the names of Android's `status`
+STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 _SENSORS: Mapping[int, str] = MappingProxyType(
     {0: "cpu", 1: "gpu", 2: "battery", 3: "skin", 4: "usb_port", 5: "power_amplifier", 9: "npu"}
 )
@@ -87,8 +80,8 @@ def parse_throttled(text: str | None) -> Throttled | None:
         return None
     bits = int(found[1], 16)
     return Throttled(
-        frozenset(name for place, name in enumerate(_FLAGS) if bits >> place & 1),
-        frozenset(name for place, name in enumerate(_FLAGS) if bits >> _STICKY + place & 1),
+        frozenset(name for place, name in enumerate(FLAGS) if bits >> place & 1),
+        frozenset(name for place, name in enumerate(FLAGS) if bits >> _STICKY + place & 1),
     )
 
 
@@ -169,10 +162,14 @@ def zones_of(files: Mapping[str, str]) -> dict[str, float]:
     return found
 
 
-def thermal_zones(transport: Transport, *, root: str = "") -> dict[str, float]:
-    """Temperatures of /sys in °C by the zones' names; empty where none can be read."""
-    zone = f"{root}{_ZONE}"
-    return zones_of(first_lines(transport, f"{zone}/type", f"{zone}/temp"))
+def hottest(found: Mapping[str, float]) -> float | None:
+    """The hottest of the `temperature.NAME` that belong to the chip, in °C."""
+    chip = [
+        value
+        for name, value in found.items()
+        if name.startswith("temperature.") and not _NOT_THE_CHIP.search(name)
+    ]
+    return max(chip, default=None)
 
 
 def kind_of(transport: Transport, *, root: str = "") -> Kind:
@@ -183,125 +180,6 @@ def kind_of(transport: Transport, *, root: str = "") -> Kind:
         return "raspberry_pi"
     files = (f"{root}/etc/nv_tegra_release", f"{root}/etc/nvpmodel.conf")
     return "jetson" if first_lines(transport, *files) else "linux"
-
-
-def evidence(transport: Transport, kind: Kind, *, root: str = "") -> dict[str, float]:
-    """What a board says about its state just now, as flat numbers; what it does not say is missing.
-
-    `temperature.NAME` and `temperature` (the chip's hottest) in °C, `throttled.NAME` (0 or 1) and
-    `throttled.since_start.NAME`, `thermal.status` (0 to 6), `battery.level` (0 to 1),
-    `battery.charging`, `gpu.load`, `gpu.frequency`, `power.NAME` in W, and `clock.limit`: how much
-    of its highest clock the system allows the core that is limited most. Raises `DeviceLost` and
-    `DeviceTimeout`.
-    """
-    zone, policy = f"{root}{_ZONE}", f"{root}/sys/devices/system/cpu/cpufreq/policy[0-9]*"
-    files = first_lines(
-        transport,
-        *(f"{zone}/type", f"{zone}/temp"),
-        *(f"{policy}/scaling_max_freq", f"{policy}/cpuinfo_max_freq"),
-    )
-    found = _limit(files)
-    if kind == "android":
-        found.update(_android(transport))
-    else:
-        found.update({f"temperature.{name}": value for name, value in zones_of(files).items()})
-    if kind == "raspberry_pi":
-        found.update(_flags(parse_throttled(_output(transport, "vcgencmd", "get_throttled"))))
-    if kind == "jetson":
-        found.update(parse_tegrastats(_output(transport, "sh", "-c", _ONE_LINE)))
-    if (hottest := _hottest(found)) is not None:
-        found["temperature"] = hottest
-    return found
-
-
-def wait_until_cool(
-    transport: Transport,
-    below: float,
-    *,
-    at_most: float,
-    kind: Kind | None = None,
-    root: str = "",
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> float:
-    """Wait until the chip's hottest sensor shows less than `below` °C; the seconds that it took.
-
-    Raises `MeasurementError` where it is not so after `at_most` seconds, or no temperature can be
-    read; `DeviceLost` and `DeviceTimeout`.
-    """
-    if not (is_plausible(below) and math.isfinite(at_most) and at_most >= 0):
-        raise ValueError(f"no board is cooled to {below} °C within {at_most} s")
-    kind = kind or kind_of(transport, root=root)
-    begin, first = clock(), None
-    while True:
-        found = evidence(transport, kind, root=root)
-        if "temperature" not in found:
-            raise MeasurementError(
-                "the board shows no temperature that could be waited for; remove `start_below` "
-                "from its `limits` in boards.toml, or let this user read /sys/class/thermal"
-            )
-        hottest, waited = found["temperature"], clock() - begin
-        first = hottest if first is None else first
-        if hottest < below:
-            return waited
-        if waited >= at_most:
-            raise MeasurementError(
-                f"the board has {hottest:.1f} °C after {waited:.0f} s of waiting (it began at "
-                f"{first:.1f} °C, and less than {below:g} °C was asked for); end other work on it, "
-                "cool it better, or allow a higher temperature or a longer wait"
-            )
-        sleep(min(_BETWEEN_LOOKS, max(0.0, at_most - waited)))
-
-
-def _android(transport: Transport) -> dict[str, float]:
-    found: dict[str, float] = {}
-    if service := parse_thermal_service(_output(transport, "dumpsys", "thermalservice")):
-        found.update({f"temperature.{one.name}": one.celsius for one in service.sensors})
-        if service.status is not None:
-            found["thermal.status"] = float(service.status)
-        warm = [one.celsius for one in service.sensors if one.kind in {"cpu", "gpu", "npu", "skin"}]
-        if warm:
-            found["temperature"] = max(warm)
-    if battery := parse_battery(_output(transport, "dumpsys", "battery")):
-        found["battery.charging"] = float(battery.charger is not None)
-        if battery.level is not None:
-            found["battery.level"] = battery.level
-        if battery.celsius is not None:
-            found["battery.temperature"] = battery.celsius
-    return found
-
-
-def _flags(throttled: Throttled | None) -> dict[str, float]:
-    if throttled is None:
-        return {}
-    return {
-        **{f"throttled.{name}": float(name in throttled.now) for name in _FLAGS},
-        **{
-            f"throttled.since_start.{name}": float(name in throttled.since_start) for name in _FLAGS
-        },
-    }
-
-
-def _limit(files: Mapping[str, str]) -> dict[str, float]:
-    """What the system allows of the highest clock: below 1 where it is throttled, or told so."""
-    shares = []
-    for path, text in files.items():
-        folder, _, name = path.rpartition("/")
-        highest, allowed = number(files.get(f"{folder}/cpuinfo_max_freq")), number(text)
-        if name == "scaling_max_freq" and highest and allowed and 0 < allowed <= highest:
-            shares.append(allowed / highest)
-    return {"clock.limit": min(shares)} if shares else {}
-
-
-def _hottest(found: Mapping[str, float]) -> float | None:
-    if "temperature" in found:  # Android tells which sensors are the chip's
-        return found["temperature"]
-    chip = [
-        value
-        for name, value in found.items()
-        if name.startswith("temperature.") and not _NOT_THE_CHIP.search(name)
-    ]
-    return max(chip, default=None)
 
 
 def _output(transport: Transport, *argv: str) -> str:

@@ -235,7 +235,9 @@ def _finish(store: Store, crew: Crew, judged: Judged, summary: Summary, runs: in
     """Write the result of the first `runs` runs, after all else: what is interrupted before has
     none and goes on."""
     outside = crew.outside()
-    result = describe_result(judged, runs=runs, outside=outside, campaign=summary.words)
+    result = describe_result(
+        judged, runs=runs, outside=outside, campaign=summary.words, record=summary.record
+    )
     store.write_document("result", result)
 
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..devices.base import Device
+from ..devices.board_watch import watched
 from ..devices.conditions import boot_identifier, describe, mismatch, under
 from ..devices.errors import ConditionsChanged, DeviceError, DeviceLost, WorkerLost
 from ..devices.lease import Lease
 from ..devices.occupy import occupied
 from ..devices.settings import Applied, settings_on
+from .board_record import BoardRecord, BoardRecorder, board_record
 from .drift import Drift, drift
 from .losses import LOST, Losses
 from .one_run import Models, OneRun, Source
@@ -37,7 +39,8 @@ class Summary:
     `unconfirmed` are the entries whose lowest visits did not repeat within the schedule's
     precision in at least one run; `restarts` says of each lost worker why. `drift` is of all
     sessions of the store, `wall_seconds` and `inside_seconds` (in inferences, warm-up included)
-    are of this call. `resident_bytes` is the most that a worker took (0: not known), `memory_cap`
+    are of this call, `record` (what the board said of itself, None: nothing) is of the whole store.
+    `resident_bytes` is the most that a worker took (0: not known), `memory_cap`
     what the models might take.
     """
 
@@ -49,6 +52,7 @@ class Summary:
     inside_seconds: float
     resident_bytes: float
     memory_cap: int
+    record: BoardRecord | None = None
 
     @property
     def share_inside(self) -> float:
@@ -166,11 +170,15 @@ def run_campaign(
                         device = _looked_at_anew(device)
                         work.tell(f"{device.name} has restarted and was looked at anew")
                     work.prepare()
-                    with open_session(device, threads=threads, runtime=runtime) as session:
+                    with (
+                        watched(device.transport) as watch,
+                        open_session(device, threads=threads, runtime=runtime) as session,
+                    ):
                         conditions = conditions_of(device, session, dtype)
                         if required is not None:
                             require_conditions(required, device, session, dtype)
-                        work.measure(session, conditions, partial(_require, lease, settings))
+                        check = partial(_require, lease, settings)
+                        work.measure(session, conditions, check, BoardRecorder(watch))
                 except LOST as error:
                     # Without models of ours, fewer of them would not help.
                     full = _out_of_memory(error) and work.loaded_bytes > 0
@@ -191,6 +199,7 @@ def run_campaign(
         inside_seconds=inside,
         resident_bytes=resident,
         memory_cap=memory_cap,
+        record=board_record(store),
     )
 
 

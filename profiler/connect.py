@@ -21,18 +21,28 @@ from .simulated import NO_THROTTLING, SimulatedWorker, Throttling
 _LOG = logging.getLogger("boardfit")
 
 
-def connect(name: str | None = None, *, inventory: Path | None = None) -> Device:
+def connect(
+    name: str | None = None,
+    *,
+    inventory: Path | None = None,
+    benchmark_model: Path | None = None,
+    wait: float | None = None,
+) -> Device:
     """Reach the board of that name; close `device.transport` when done.
 
     `local` is this machine and `fake` a simulated board; others come from the inventory file
-    (see `devices/inventory.py`). Raises `DeviceNotFound`, `DeviceAmbiguous`, `InventoryError`,
-    `BoardQuarantined`, and what reaching the board raises.
+    (see `devices/inventory.py`). `benchmark_model` is TFLite's tool for the board instead of the
+    one that is written down, `wait` the seconds that a job waits where another one has the board
+    (None: `$BOARDFIT_WAIT`, or a day). Raises `DeviceNotFound`, `DeviceAmbiguous`,
+    `InventoryError`, `BoardQuarantined`, and what reaching the board raises.
     """
     known = Inventory.load(inventory)
     entry = known.get(name)
     failures = known.failures_of(entry)
     require_free(entry.name, failures)
-    return replace(reach(entry), failures=failures)
+    device = reach(entry)
+    tool = benchmark_model or device.benchmark_model
+    return replace(device, failures=failures, wait=wait, benchmark_model=tool)
 
 
 def reach(entry: BoardEntry) -> Device:

@@ -2,6 +2,7 @@
 
 The worker reads its frequency, temperature and load between rounds, never during one, so that
 measuring is not disturbed; board's clock and session then tell which readings enclose a sample.
+What the board itself says beside it (`board_record.py`) is joined in the same way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .board_record import SLOWED_BY, moments
 from .store import Store
 
 if TYPE_CHECKING:
@@ -29,14 +31,15 @@ _WARMUP = ("no", "warm-up", "probe")  # what the numbers of the column stand for
 class Reading:
     """The board's state at a moment `at` of its clock, in one session; `state` by name.
 
-    `throttled` where the board itself says so, or its frequency is more than `LEAST_DROP` below
-    what the first reading of the file found.
+    `throttled` where its frequency is more than `LEAST_DROP` below what the first reading of the
+    file found, or the board says so; then `slowed_by` has its words.
     """
 
     session: int
     at: float
     state: Mapping[str, float]
     throttled: bool
+    slowed_by: str = ""
 
 
 def readings(store: Store) -> list[Reading]:
@@ -48,14 +51,29 @@ def readings(store: Store) -> list[Reading]:
     first: float | None = None
     for row in store.evidence():
         state = {name: _finite(row[name]) for name in STATES if name in row}
-        if "reference" in row or "window" in row or "at" not in row:
+        if "reference" in row or "window" in row or SLOWED_BY in row or "at" not in row:
             continue
         frequency = state.get("frequency")
         if first is None:
             first = frequency
         slow = first is not None and frequency is not None and frequency < (1 - LEAST_DROP) * first
-        told = bool(row.get("throttled"))
-        found.append(Reading(int(row["session"]), _finite(row["at"]), state, slow or told))
+        found.append(Reading(int(row["session"]), _finite(row["at"]), state, slow))
+    return sorted(found, key=lambda reading: (reading.session, reading.at))
+
+
+def looks(store: Store) -> list[Reading]:
+    """What the board said of itself, in the order of sessions and times; `state` is all of it.
+
+    Raises ValueError or TypeError where one is damaged.
+    """
+    found = []
+    for row in store.evidence():
+        if SLOWED_BY in row:
+            other = {"session", "run", "at", "throttled", SLOWED_BY}
+            state = {name: _finite(value) for name, value in row.items() if name not in other}
+            throttled = bool(_finite(row["throttled"]))
+            at = _finite(row["at"])
+            found.append(Reading(int(row["session"]), at, state, throttled, str(row[SLOWED_BY])))
     return sorted(found, key=lambda reading: (reading.session, reading.at))
 
 
@@ -76,24 +94,27 @@ def reference_minima(store: Store, runs: Sequence[int]) -> NDArray[np.float64] |
 
 def throttled_samples(store: Store, key: str) -> NDArray[np.bool_]:
     """Of each timed sample of an entry, in order, whether the board was throttled at the nearest
-    reading before or after it."""
+    reading before or after it, or said so."""
     enclosing = _Enclosing(readings(store))
     rows = [row for row in store.samples(key) if not row[5]]
-    return np.array(
-        [any(r is not None and r.throttled for r in enclosing(row[6], row[7])) for row in rows],
-        bool,
-    )
+    fell = [any(r is not None and r.throttled for r in enclosing(row[6], row[7])) for row in rows]
+    session = np.array([row[6] for row in rows], np.int64)
+    at = np.array([row[7] for row in rows], np.float64)
+    said = moments(store.evidence()).around(session, at)
+    return np.array(fell, bool) | said
 
 
 def samples_frame(store: Store) -> pd.DataFrame:
     """Every sample of a file, one row each, with the states read before and after it.
 
     Times are in seconds; `at` is the board's clock when the visit began; `warmup` is `no`,
-    `warm-up` or `probe`.
+    `warm-up` or `probe`. `throttled` where the frequency had fallen or the board said so; then
+    `slowed_by` has its words. Whatever else it said (flags, the chip's temperature, battery) stands
+    in columns `board.NAME`, from its look before.
     """
     import pandas as pd
 
-    enclosing = _Enclosing(readings(store))
+    enclosing, looking = _Enclosing(readings(store)), _Enclosing(looks(store))
     started = {number: begun for number, _, begun in store.sessions()}
     names = ["key", "role", "run", "round", "number", "warmup", "session", "at", "repeats",
              "seconds"]  # fmt: skip
@@ -106,7 +127,13 @@ def samples_frame(store: Store) -> pd.DataFrame:
         for name in STATES:
             row[f"{name}_before"] = before.state.get(name) if before else None
             row[f"{name}_after"] = after.state.get(name) if after else None
-        row["throttled"] = any(r is not None and r.throttled for r in (before, after))
+        told = [look for look in looking(row["session"], row["at"]) if look is not None]
+        fell = any(r is not None and r.throttled for r in (before, after))
+        row["throttled"] = fell or any(look.throttled for look in told)
+        causes = ", ".join(look.slowed_by for look in told if look.slowed_by)
+        row[SLOWED_BY] = ", ".join(dict.fromkeys(causes.split(", ")))
+        if told:
+            row |= {f"board.{name}": value for name, value in told[0].state.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 

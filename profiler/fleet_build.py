@@ -27,6 +27,7 @@ from ..devices.errors import (
     DeviceTimeout,
     MeasurementError,
 )
+from .board_record import board_record
 from .build import Crew, build_with
 from .campaign import MEMORY_CAP, Summary
 from .drift import drift
@@ -204,6 +205,7 @@ class FleetCrew:
             inside_seconds=self._inside - before,
             resident_bytes=self._resident,
             memory_cap=self.about.memory_cap,
+            record=board_record(self.store),
         )
 
     def outside(self) -> Outside | None:

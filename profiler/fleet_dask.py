@@ -80,9 +80,10 @@ class BoardPlugin(WorkerPlugin):
 
     name = _PLUGIN
 
-    def __init__(self, board: str, inventory: Path | None) -> None:
+    def __init__(self, board: str, inventory: Path | None, wait: float | None) -> None:
         self.board = board
         self.inventory = inventory
+        self.wait = wait
 
 
 def measure_share(board: str, text: str) -> str:
@@ -100,33 +101,39 @@ def measure_share(board: str, text: str) -> str:
     try:
         if mine.board != board:
             raise DeviceLost(f"this worker offers {mine.board}, and not {board}")
-        with connect(board, inventory=mine.inventory) as device:
+        with connect(board, inventory=mine.inventory, wait=mine.wait) as device:
             return answer_share(text, device, tell)
     except BoardfitError as error:
         return write_failure(error)
 
 
 def offer(
-    board: str, scheduler: str, *, tls: TlsFiles | None = None, inventory: Path | None = None
+    board: str,
+    scheduler: str,
+    *,
+    tls: TlsFiles | None = None,
+    inventory: Path | None = None,
+    wait: float | None = None,
 ) -> None:
     """Offer a board of this host to a scheduler, until the scheduler ends or it is interrupted.
 
-    Raises `InputError` for an address that is refused (`check_address`), `DeviceNotFound`, and
-    `DeviceLost` where the scheduler cannot be reached or has the board from somebody else.
+    `wait` is that of `connect`. Raises `InputError` for an address that is refused
+    (`check_address`), `DeviceNotFound`, and `DeviceLost` where the scheduler cannot be reached or
+    has the board from somebody else.
     """
     check_address(scheduler, tls)
     Inventory.load(inventory).get(board)
+    plugin = BoardPlugin(board, inventory, wait)
     _silence()
     with (
         tempfile.TemporaryDirectory(prefix="boardfit-") as folder,
         dask.config.set(SETTINGS),
     ):
-        asyncio.run(_serve(board, scheduler, tls, inventory, Path(folder)))
+        asyncio.run(_serve(plugin, scheduler, tls, Path(folder)))
 
 
-async def _serve(
-    board: str, scheduler: str, tls: TlsFiles | None, inventory: Path | None, folder: Path
-) -> None:
+async def _serve(plugin: BoardPlugin, scheduler: str, tls: TlsFiles | None, folder: Path) -> None:
+    board = plugin.board
     worker = Worker(
         scheduler,
         name=f"board:{board}",  # a scheduler takes a name once
@@ -140,7 +147,7 @@ async def _serve(
         memory_limit=0,
         death_timeout=CONNECT_TIMEOUT,
         local_directory=str(folder),
-        plugins=(BoardPlugin(board, inventory),),
+        plugins=(plugin,),
     )
     try:
         await worker
@@ -277,8 +284,14 @@ def join(scheduler: str, *, tls: TlsFiles | None = None) -> Iterator[DaskBoards]
 
 
 @contextlib.contextmanager
-def local_cluster(names: Sequence[str], *, inventory: Path | None = None) -> Iterator[DaskBoards]:
+def local_cluster(
+    names: Sequence[str], *, inventory: Path | None = None, wait: float | None = None
+) -> Iterator[DaskBoards]:
     """A scheduler in this process and a worker process for each board, on loopback."""
+    options_of_worker = [
+        *([] if inventory is None else ["--boards", str(inventory)]),
+        *([] if wait is None else ["--wait", str(wait)]),
+    ]
     _silence()
     options = {
         "host": LOOPBACK,
@@ -300,7 +313,7 @@ def local_cluster(names: Sequence[str], *, inventory: Path | None = None) -> Ite
         )
         address = cluster.scheduler_address
         processes = {
-            name: stack.enter_context(_worker_process(name, address, inventory, folder))
+            name: stack.enter_context(_worker_process(name, address, options_of_worker, folder))
             for name in names
         }
         boards = DaskBoards(stack.enter_context(open_client(address, Security())))
@@ -310,12 +323,11 @@ def local_cluster(names: Sequence[str], *, inventory: Path | None = None) -> Ite
 
 @contextlib.contextmanager
 def _worker_process(
-    name: str, address: str, inventory: Path | None, folder: Path
+    name: str, address: str, options: Sequence[str], folder: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A worker of this host, ended at the end; what it says lies in the folder."""
     command = [sys.executable, "-m", "boardfit", "devices", "worker", name, "--scheduler", address]
-    if inventory is not None:
-        command += ["--boards", str(inventory)]
+    command += options
     with (folder / name).open("wb") as said:
         process = _started(command, said)
         try:

@@ -31,7 +31,7 @@ FORMAT = 1
 _MOST_REPEATS = 10**9  # of an inference in a sample
 _LONGEST_TEXT = 500  # letters of what a piece of evidence says
 _LONGEST_CONDITIONS = 10_000  # letters of JSON
-_MOST_FACTS = 64  # of a piece of evidence
+_MOST_FACTS = 256  # of a piece of evidence
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,10 @@ class Measurement:
         if verdict == "partial":
             return f"{runs} of {self.planned_runs} runs were measured"
         if verdict == "throttled":
-            return f"the clock was lowered during {self.throttled_share:.0%} of the samples"
+            return (
+                f"the clock was lowered, or the board said that it was slowed, during "
+                f"{self.throttled_share:.0%} of the samples"
+            )
         if verdict == "drifting" and self.trend.matters:
             if self.trend.change < 0:
                 return (

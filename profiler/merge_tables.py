@@ -16,6 +16,7 @@ from typing import Any
 
 from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, InputError, TableFileError
+from .board_record import board_record
 from .judge import judge
 from .new_store import whole_store
 from .run_litert import Visit
@@ -69,7 +70,9 @@ def merge_tables(out: Path, paths: Sequence[Path]) -> LookupTable:
         _copy(store, parts, runs)
         judged = judge(store, runs=len(runs))
         outside = united(part.table for part in parts)
-        store.write_document("result", describe_result(judged, runs=len(runs), outside=outside))
+        record = board_record(store)
+        result = describe_result(judged, runs=len(runs), outside=outside, record=record)
+        store.write_document("result", result)
         LookupTable.open(store.path)  # what could not be read is not made
     return LookupTable.open(out)
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..devices.errors import BoardfitError
+from .board_record import BoardRecorder, moments
 from .compact import Piece, compact
 from .drift import drift, in_slow_stretch
 from .layers import Network
@@ -129,6 +130,7 @@ class OneRun:
         self._batches = self._split(self._cohorts())
         self.session: int | None = None
         self._check: Callable[[], None] = lambda: None
+        self._recorder: BoardRecorder | None = None
         self.inside = 0.0  # seconds in inferences, warm-up included
         self._wall = 0.0  # seconds that rounds took on the board
         self.visits = 0  # that this session has seen
@@ -215,10 +217,12 @@ class OneRun:
         session: Session,
         conditions: Mapping[str, object],
         check: Callable[[], None],
+        recorder: BoardRecorder,
     ) -> None:
         """Go on to the end of the run; `check` raises where what was just measured is worth
-        nothing, and is called before it is kept."""
+        nothing, and is called before it is kept. `recorder` has what the board says meanwhile."""
         self._check = check
+        self._recorder = recorder
         # Together with the board's clock it tells this session from any other (see merge_tables).
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         self.session = self._store.begin_session(self._run, now, conditions)
@@ -233,6 +237,7 @@ class OneRun:
             while rounds := self._rounds(batch):
                 self._load(session, rounds)
                 self._visit(session, rounds)
+        self._commit([], PROBE_ROUND, recorder.last_rows())  # the look behind the last visit
 
     def _warm_up(self, session: Session) -> None:
         """Run the reference model until the board is warm; its times are evidence only."""
@@ -255,6 +260,8 @@ class OneRun:
                 inside += sum(visit.warmup) + sum(visit.seconds) * visit.repeats
             # Where a visit is a process, the board is at work between inferences, too.
             seconds += max(inside, self._wall - before)
+        state = session.conditions()
+        self._learn(state)
         evidence: list[dict[str, Any]] = [
             {
                 "warmup_seconds": seconds,
@@ -262,7 +269,7 @@ class OneRun:
                 "first": values[0],
                 "last": values[-1],
                 "best": min(values),
-                **session.conditions(),
+                **state,
             }
         ]
         known = sum("batched" in row for row in self._evidence)
@@ -338,6 +345,8 @@ class OneRun:
         assert self.session is not None
         if visits:
             self._check()
+        if self._recorder is not None:
+            evidence = [*evidence, *self._recorder.rows()]
         self._store.commit(
             visits, session=self.session, run=self._run, round_number=number, evidence=evidence
         )
@@ -359,13 +368,15 @@ class OneRun:
         self.tell(f"a worker was lost and another one goes on: {why}")
 
     def _find_slow_visits(self) -> None:
-        """Find out which visits met the board in a slow state, from all evidence of the run."""
+        """Find out which visits met the board in a slow state, from all evidence of the run: what
+        the reference model shows, and what the board says."""
         self._slow = {}
         if not self._times:
             return
         session = np.array([session for session, _ in self._times.values()], np.int64)
         at = np.array([at for _, at in self._times.values()], np.float64)
         slow = in_slow_stretch(drift(self._evidence).stretches, session, at)
+        slow |= moments(self._evidence).before(session, at)
         for (entry, number), met in zip(self._times, slow.tolist(), strict=True):
             if met:
                 self._slow.setdefault(entry, set()).add(number)
@@ -391,6 +402,7 @@ class OneRun:
             number = next(ended)
             self.inside += answer.inside
             self._wall += answer.wall
+            self._learn(answer.conditions)
             if evidence is not None:
                 # The state beside each round, so that of each sample can be told.
                 self._look_at_memory(answer.conditions)
@@ -402,6 +414,10 @@ class OneRun:
                         **answer.conditions,
                     }
                 )
+
+    def _learn(self, conditions: Mapping[str, float]) -> None:
+        if self._recorder is not None:
+            self._recorder.learn(conditions)
 
     def _look_at_memory(self, conditions: Mapping[str, float]) -> None:
         self.resident = max(self.resident, conditions.get("resident", 0.0))

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..devices.base import Device
-from ..devices.errors import DeviceError, TableFileError, WorkerError
+from ..devices.errors import DeviceError, MeasurementError, TableFileError, WorkerError
 from ..devices.occupy import occupied
+from .board_record import BoardRecord, board_record
 from .build import begin_or_continue, measurement
 from .campaign import run_campaign
 from .evidence import reference_minima, throttled_samples
+from .measure_energy import ModelEnergy, measure_energy, read_energy
 from .measurement import Measurement
 from .model_format import AUTO, format_of_file, runtime_for
 from .one_run import Source
@@ -71,7 +73,9 @@ class ModelProfile:
     conditions, and which operators no delegate took.
 
     `sustained` is its latency under lasting load, `operators` the time of each operator, where
-    these were asked for; `problem` says why the board could not tell the latter.
+    these were asked for; `energy` is what an inference costs, where the board has a meter, and
+    `record` what the board said of itself meanwhile. `problem` says why it could not tell the
+    operators' times, or the energy.
     """
 
     name: str
@@ -81,6 +85,8 @@ class ModelProfile:
     sustained: SustainedLoad | None = None
     placement: Placement = UNKNOWN
     operators: OperatorProfile | None = None
+    energy: ModelEnergy | None = None
+    record: BoardRecord | None = None
     problem: str = ""
 
     @property
@@ -111,6 +117,7 @@ def profile_model(
     sustained: float | None = None,
     out: Path | None = None,
     operators: bool = False,
+    energy: bool | None = None,
     allow_fallback: bool = False,
     report: Report = silent,
 ) -> ModelProfile:
@@ -118,7 +125,8 @@ def profile_model(
     `precision` is asked for, and then, for `sustained` seconds, under lasting load.
 
     `out` keeps every sample in a file (and goes on with it after an interruption); without it
-    they are only returned. `operators` also times every operator inside of the whole model; where
+    they are only returned. `operators` also times every operator inside of the whole model,
+    `energy` finds out what an inference costs (None: where the board has a power meter); where
     that fails, the result says so in `problem` and the rest of it stands. Raises `ModelFileError`
     for a file that is no model, `WorkerError` where the board's runtime refuses it, and
     `PlacementError` where operators run outside of the delegate, unless `allow_fallback`.
@@ -175,9 +183,15 @@ def profile_model(
             if precision is None or _enough(store, _profile(store).measurement, precision):
                 break
             runs += 1
-        problem = ""
+        problems = []
         if operators and store.document("operators") is None:
-            problem = _time_operators(store, device, loaded, threads, runtime, telling(report))
+            problems.append(
+                _time_operators(store, device, loaded, threads, runtime, telling(report))
+            )
+        if energy is not False and store.document("energy") is None:
+            problems.append(
+                _find_energy(store, device, loaded, threads, runtime, energy, telling(report))
+            )
         if sustained is not None:  # last: it leaves the board hot
             measure_sustained(
                 store,
@@ -190,7 +204,7 @@ def profile_model(
                 dtype=model.dtype,
                 report=report,
             )
-        return replace(_profile(store), problem=problem)
+        return replace(_profile(store), problem="; ".join(filter(None, problems)))
 
 
 def _time_operators(
@@ -213,6 +227,35 @@ def _time_operators(
     except (WorkerError, DeviceError) as error:
         return str(error)
     store.write_document("operators", found.content())
+    return ""
+
+
+def _find_energy(
+    store: Store,
+    device: Device,
+    model: Model,
+    threads: int,
+    runtime: str,
+    wanted: bool | None,
+    tell: Callable[[str], None],
+) -> str:
+    """Measure what an inference costs and keep it; return why not where that failed, or where the
+    board has no meter although its energy is `wanted`."""
+    seconds = _profile(store).measurement.median.seconds
+    try:
+        found = measure_energy(device, model, seconds, threads=threads, runtime=runtime, tell=tell)
+    except (MeasurementError, WorkerError, DeviceError) as error:
+        if wanted:
+            return str(error)
+        tell(f"the energy of an inference could not be measured: {error}")
+        return ""
+    if found is not None:
+        store.write_document("energy", found.content())
+    elif wanted:
+        return (
+            f"{device.name} shows no power meter (an INA3221, as Jetsons have): its energy is not "
+            "known; go without --energy"
+        )
     return ""
 
 
@@ -278,6 +321,8 @@ def _profile(store: Store) -> ModelProfile:
             read_sustained(store, float(np.median(found.seconds)), float(lasting or 0.0)),
             _placement(store),
             _operators(store),
+            read_energy(store.document("energy")),
+            board_record(store),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TableFileError(

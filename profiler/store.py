@@ -398,7 +398,9 @@ class Store:
 def sound_evidence(evidence: dict[str, Any], source: object) -> dict[str, Any]:
     """A piece of evidence as it is. Raises `TableFileError` where a time in it, by which visits
     are judged, cannot be; `source` is where it is from."""
-    moment = ("at",) if "reference" in evidence else ()
+    moment: tuple[str, ...] = ("at",) if "reference" in evidence else ()
+    if "slowed_by" in evidence:  # what the board says of itself is all numbers, but for that
+        moment = ("at", "throttled", *(name for name in evidence if name != "slowed_by"))
     for name in ("reference", "best", "wall", "inside", "warmup_seconds", *moment):
         if name not in evidence and name not in moment:
             continue

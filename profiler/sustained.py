@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.base import Device
+from ..devices.board_watch import watched
 from ..devices.errors import InputError
 from ..devices.occupy import occupied
+from .board_record import BoardRecorder, causes_of
 from .campaign import conditions_of
 from .evidence import LEAST_DROP
 from .one_run import Source
@@ -44,7 +46,8 @@ class SustainedLoad:
     `at` is when the window began, from the beginning of the load; `median` and `minimum` are of its
     inferences, `frequency` (Hz) and `temperature` (degrees Celsius) were read after it (NaN where
     the board does not tell). `cold` is the median latency of the measurement before, `asked` how
-    long the load was to last, `lasted` how long it did. Times in seconds.
+    long the load was to last, `lasted` how long it did. Times in seconds. `slowed_by` is what the
+    board said that slowed it.
     """
 
     asked: float
@@ -55,6 +58,7 @@ class SustainedLoad:
     minimum: NDArray[np.float64]
     frequency: NDArray[np.float64]
     temperature: NDArray[np.float64]
+    slowed_by: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -119,11 +123,13 @@ def measure_sustained(
         return
     with (
         occupied(device, f"lasting load of {key}", tell=telling(report)) as lease,
+        watched(device.transport) as watch,
         open_session(device, threads=threads, runtime=runtime) as session,
     ):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         number = store.begin_session(SUSTAINED_RUN, now, conditions_of(device, session, dtype))
         session.load_one(Model(key, source.emit))
+        recorder = BoardRecorder(watch)
         begin: float | None = None
         elapsed, repeats, samples = 0.0, 1, 1
         while elapsed < seconds:
@@ -141,8 +147,10 @@ def measure_sustained(
                 "inferences": len(visit.warmup) + len(values) * visit.repeats,
                 **session.conditions(),
             }
+            recorder.learn(window)
+            seen = [window, *recorder.rows()]
             lease.check()
-            store.commit([], session=number, run=SUSTAINED_RUN, round_number=0, evidence=[window])
+            store.commit([], session=number, run=SUSTAINED_RUN, round_number=0, evidence=seen)
             inferences = WINDOW_SECONDS / window["median"]
             most = min(WINDOW_SAMPLES, session.most_samples)
             repeats = max(1, math.ceil(inferences / most))
@@ -157,7 +165,8 @@ def read_sustained(store: Store, cold: float, asked: float) -> SustainedLoad | N
     if not lasted:
         return None
     session = max(lasted, key=lambda number: (lasted[number], number))
-    rows = [row for row in store.evidence() if "window" in row and row["session"] == session]
+    mine = [row for row in store.evidence() if row["session"] == session]
+    rows = [row for row in mine if "window" in row]
 
     def column(name: str) -> NDArray[np.float64]:
         values = np.array([row.get(name, math.nan) for row in rows], float)
@@ -172,7 +181,17 @@ def read_sustained(store: Store, cold: float, asked: float) -> SustainedLoad | N
         if not ((values > 0) & np.isfinite(values)).all():
             raise ValueError("a window of a sustained load took no time")
     frequency, temperature = column("frequency"), column("temperature")
-    return SustainedLoad(asked, cold, lasted[session], at, median, minimum, frequency, temperature)
+    return SustainedLoad(
+        asked,
+        cold,
+        lasted[session],
+        at,
+        median,
+        minimum,
+        frequency,
+        temperature,
+        causes_of(mine),
+    )
 
 
 def _lasted(store: Store) -> dict[int, float]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices.errors import MissingEntry, TableFileError, TableNotValid
+from .board_record import BoardRecord, read_board_record
 from .calibration import BAR, NORMAL, Calibration, Validation, predict, variance
 from .crowding import Crowding, footprint
 from .entry_verdict import entry_verdicts
@@ -69,7 +70,8 @@ class LookupTable:
     anew), `donor` lends the prices of what was not measured.
     `fragments` are layers in a row that were measured together, by signature. `outside` are the
     kinds of operators that run outside of the delegate, None where that is not known. `campaign`
-    says what the user should know of how measuring went, "" where all went well.
+    says what the user should know of how measuring went, "" where all went well; `record` is what
+    the board said of itself meanwhile, None where it told nothing.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class LookupTable:
         fragments: Mapping[str, PricedFragment] | None = None,
         outside: Outside | None = None,
         campaign: str = "",
+        record: BoardRecord | None = None,
     ) -> None:
         self.path = path
         self.runs = runs
@@ -101,6 +104,7 @@ class LookupTable:
         self.conditions = conditions
         self.outside = outside
         self.campaign = campaign
+        self.record = record
         self.fragments = fragments or {}
         self._price_list = PriceList(
             self.price, {f.fragment: representative(f.runs) for f in self.fragments.values()}
@@ -148,6 +152,7 @@ class LookupTable:
             donor = read_donor(plan.get("donor"))
             provenance = dict(plan["provenance"])
             campaign = str(result.get("campaign", ""))[:_MOST_WORDS]
+            record = read_board_record(result.get("board"))
             if provenance.get("dtype", "float32") not in DTYPES:
                 raise ValueError(f"the dtype {provenance['dtype']!r}")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -166,6 +171,7 @@ class LookupTable:
             fragments,
             outside,
             campaign,
+            record,
         )
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .board_record import BoardRecord
 from .calibration import Calibration, Validation
 from .crowding import Crowding
 from .pricing import describe_scales
@@ -19,16 +20,23 @@ Outside = dict[str, tuple[str, ...]]  # kinds of operators, and what of each no 
 
 
 def describe_result(
-    judged: Judged, *, runs: int, outside: Outside | None = None, campaign: str = ""
+    judged: Judged,
+    *,
+    runs: int,
+    outside: Outside | None = None,
+    campaign: str = "",
+    record: BoardRecord | None = None,
 ) -> dict[str, Any]:
     """The outcome of a build from the first `runs` runs as a JSON object; `outside` is that of
-    `table_placement.outside_kinds`, `campaign` says how measuring went (`Summary.words`)."""
+    `table_placement.outside_kinds`, `campaign` says how measuring went (`Summary.words`), `record`
+    what the board said of itself meanwhile."""
     validation = judged.validation
     return {
         "runs": runs,
         "entries": judged.entries,
         "scales": describe_scales(judged.times.scales()),
         "campaign": campaign,
+        "board": record and record.content(),
         "outside": outside and {kind: list(names) for kind, names in outside.items()},
         "calibration": asdict(judged.calibration),
         "validation": validation

@@ -47,21 +47,37 @@ def journal_frame(journal: Journal) -> pd.DataFrame:
         ("an entry is settled within", percent_text(schedule.precision)),
         ("seed of the order", str(schedule.seed)),
     ]
+    if (record := journal.record) is not None:
+        rows.append(
+            ("the board was slowed", f"in {percent_text(record.slowed_share)} of the visits")
+        )
+        rows += [(f"the board's {plain_text(name)}", value) for name, value in record.facts]
     return pd.DataFrame(rows, columns=["", "value"])
 
 
-def drift_findings(journal: Journal) -> tuple[Finding, ...]:
-    """A finding where the board changed its speed between sessions."""
+def board_findings(journal: Journal) -> tuple[Finding, ...]:
+    """Findings where the board said that it was slowed, or changed its speed between sessions."""
+    findings = []
+    if journal.record is not None and (words := journal.record.words):
+        findings.append(
+            Finding(
+                f"{words[:1].upper()}{words[1:]}.",
+                "Give it enough power and cool it, and measure again; `boardfit devices doctor` "
+                "says what it lacks.",
+            )
+        )
     drift = reference_drift(journal)
-    if drift <= DRIFT:
-        return ()
-    return (
-        Finding(
-            f"The board changed its speed: the reference model's medians differ by "
-            f"{percent_text(drift)} between sessions.",
-            "End other work on it, hold the clock (governor performance) where the board allows, "
-            "and measure again where a few per cent matter.",
-        ),
+    if drift > DRIFT:
+        findings.append(_drift_finding(drift))
+    return tuple(findings)
+
+
+def _drift_finding(drift: float) -> Finding:
+    return Finding(
+        f"The board changed its speed: the reference model's medians differ by "
+        f"{percent_text(drift)} between sessions.",
+        "End other work on it, hold the clock (governor performance) where the board allows, "
+        "and measure again where a few per cent matter.",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from ..profiler.measure_energy import ModelEnergy, energy_text
 from ..profiler.measurement import ADVICE
 from ..profiler.operators import RESOLUTION, OperatorProfile
 from ..profiler.profile_model import ModelProfile
 from ..profiler.sustained import SustainedLoad
-from .about import advice, board_text, conditions_grid, drift_findings, journal_frame
+from .about import advice, board_findings, board_text, conditions_grid, journal_frame
 from .blocks import Block, Finding, Part, Section, grid
 from .frames import (
     MILLISECONDS,
@@ -19,6 +20,7 @@ from .frames import (
     model_operators_frame,
     operator_times_frame,
     percent_text,
+    plain_text,
     size_text,
     time_text,
 )
@@ -43,7 +45,7 @@ def profile_section(source: ProfileSource) -> Section:
         f"run{'s' if runs != 1 else ''} is {measurement.verdict}"
         + (f": {ADVICE['steady']}." if measurement.verdict == "steady" else "."),
     )
-    findings = [*_placement_findings(profile), *drift_findings(source.journal)]
+    findings = [*_placement_findings(profile), *board_findings(source.journal)]
     if measurement.verdict != "steady":
         finding = Finding(
             f"The numbers are {measurement.verdict}: {measurement.reason}.",
@@ -74,6 +76,7 @@ def profile_section(source: ProfileSource) -> Section:
             ("Warm-up samples, apart", f"{len(measurement.warmup):,}"),
             ("Samples while throttled", percent_text(measurement.throttled_share)),
             *([] if load is None else _sustained_rows(load)),
+            *([] if profile.energy is None else _energy_rows(profile.energy)),
         ],
         columns=["figure", "value"],
     )
@@ -118,10 +121,12 @@ def profile_section(source: ProfileSource) -> Section:
 def _sustained(load: SustainedLoad) -> tuple[Finding, ...]:
     """What to know of lasting load."""
     findings = []
-    if load.ratio > SLOWER or load.throttled:
+    if load.ratio > SLOWER or load.throttled or load.slowed_by:
         what = f"Under lasting load it takes {load.ratio:.2f} times as long as cold"
         if load.throttled:
             what += ", and the board lowered its clock"
+        if load.slowed_by:
+            what += f" ({plain_text(', '.join(load.slowed_by))})"
         findings.append(
             Finding(
                 f"{what}: {time_text(load.latency)} instead of {time_text(load.cold)}.",
@@ -138,6 +143,19 @@ def _sustained(load: SustainedLoad) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
+
+
+def _energy_rows(found: ModelEnergy) -> list[tuple[str, str]]:
+    energy = found.energy
+    rows = [
+        ("Energy of an inference", energy_text(energy.joules)),
+        ("… 95 % interval", f"{energy_text(energy.low)} to {energy_text(energy.high)}"),
+        (f"… {plain_text(' and '.join(found.rails))}",
+         f"{energy.busy:.2f} W busy, {energy.idle:.2f} W idle"),
+    ]  # fmt: skip
+    if energy.problem is not None:
+        rows[0] = (rows[0][0], f"not known, {plain_text(energy.problem)}")
+    return rows
 
 
 def _sustained_rows(load: SustainedLoad) -> list[tuple[str, str]]:

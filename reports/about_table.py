@@ -7,7 +7,7 @@ import pandas as pd
 from ..profiler.calibration import BAR
 from ..profiler.entry_verdict import ENTRY_ADVICE
 from ..profiler.table_placement import outside_words
-from .about import board_text, conditions_grid, drift_findings, journal_frame
+from .about import board_findings, board_text, conditions_grid, journal_frame
 from .blocks import Finding, Grid, Part, Section, grid, plots_or_reason
 from .frames import between_frame, operators_frame, percent_text, plain_text, size_text
 from .plots_channels import convolution_plots, depthwise_plots
@@ -129,7 +129,7 @@ def _findings(source: TableSource) -> tuple[Finding, ...]:
                 "alone goes without them.",
             )
         )
-    return (*findings, *drift_findings(source.journal))
+    return (*findings, *board_findings(source.journal))
 
 
 def _provenance(source: TableSource) -> Grid:

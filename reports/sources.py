@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..devices.errors import ReportSourceError, RunFolderError, TableFileError
+from ..profiler.board_record import BoardRecord, board_record
 from ..profiler.drift import Drift, drift, in_slow_stretch
 from ..profiler.profile_model import ModelProfile, open_profile
 from ..profiler.schedule import Schedule
@@ -58,7 +59,7 @@ class Journal:
     `sessions` are number, run and beginning (UTC) of each; `references` the session and the time
     of each visit to the reference model, in order, and `drift` what they say of the board's speed;
     `inference_seconds` is what the board spent in timed inferences, `wall_seconds` the time that
-    went by meanwhile.
+    went by meanwhile. `record` is what the board said of itself, None where it told nothing.
     """
 
     schedule: Schedule
@@ -68,6 +69,7 @@ class Journal:
     samples: int
     inference_seconds: float
     wall_seconds: float
+    record: BoardRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ def _journal(store: Store, plan: Mapping[str, Any], samples: Sequence[Sample]) -
         samples=sum(not sample.warmup for sample in samples),
         inference_seconds=sum(s.seconds * s.repeats for s in samples if not s.warmup),
         wall_seconds=sum(wall),
+        record=board_record(store),
     )
 
 

@@ -1,5 +1,5 @@
 """What boardfit does with spoilt files and lines: a named error or a usable result, soon, and
-nothing else. Shared by a quick test and by `make bench-measure`, which tries many more cases."""
+nothing else. Shared by a quick test and by benchmarks, which try many more cases."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ from boardfit.reports.sources import open_source
 
 from . import hostile_adb
 from .hostile_shell import spoilt_sessions
+from .hostile_tools import SUBJECTS as TOOLS
+from .hostile_tools import read_inventory, read_text
 from .mutations import mutate_database, mutate_line, mutate_model
 from .program_outputs import OUTPUTS
 from .small_board import QUICK, board, small_network
@@ -138,7 +140,8 @@ class Tally:
         self.longest = max(self.longest, other.longest)
 
 
-Subject = Callable[[random.Random, Path], None]
+# What a case does; it may say how it ended, which is "used" without.
+Subject = Callable[[random.Random, Path], str | None]
 
 
 def try_cases(
@@ -167,13 +170,12 @@ def try_cases(
 
 def _ending(use: Subject, rng: random.Random, folder: Path) -> str:
     try:
-        use(rng, folder)
+        return use(rng, folder) or "used"
     except BoardfitError as error:
         words = str(error)
         assert words, "an error without words"
         assert len(words) < 3000, f"a message of {len(words)} letters"
         return type(error).__name__
-    return "used"
 
 
 _OURS = {"table", "profile", "model.tflite", "case", "case.lock", "case-wal", "case-shm"}
@@ -386,6 +388,10 @@ def _output(name: str, rng: random.Random, folder: Path) -> None:
     OUTPUTS[name](rng)
 
 
+def _tool(name: str, rng: random.Random, folder: Path) -> str:
+    return read_text(name, rng)
+
+
 SUBJECTS: Mapping[str, Subject] = {
     "table files": table_file,
     "profile files": profile_file,
@@ -394,6 +400,8 @@ SUBJECTS: Mapping[str, Subject] = {
     "campaigns": campaign_lines,
     **{name: partial(_output, name) for name in OUTPUTS},
     "tool sessions": spoilt_sessions,
+    **{f"{name} texts": partial(_tool, name) for name in TOOLS},
+    "inventories": read_inventory,
     "adb servers": hostile_adb.adb_server,
     "adb frames": hostile_adb.adb_frames,
     "adb shells": hostile_adb.adb_shell,

@@ -1,16 +1,20 @@
 """Texts of boards' tools, spoilt on purpose: the parsers answer with numbers that are some, or with
-nothing, and raise nothing. Shared by a quick test and by a benchmark that tries many more."""
+nothing, and raise nothing. An inventory that people write is refused by name instead."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from boardfit.devices.board_files import number, parse_first_lines
+from boardfit.devices.board_state import parse_state
 from boardfit.devices.clusters import clusters_of, parse_allowed
 from boardfit.devices.energy import parse_readings, rails_of
+from boardfit.devices.inventory import Inventory
+from boardfit.devices.inventory_file import entry_text
 from boardfit.devices.jetson import (
     clocks_are_held,
     needs_reboot,
@@ -85,8 +89,36 @@ SUBJECTS: Mapping[str, tuple[Callable[[str], object], tuple[str, ...]]] = {
         lambda text: parse_readings(text, [1, 2]),
         ("100.25 100.27 2875 5016 984\n100.30 100.32 2880 5008 992\n",),
     ),
+    "states": (
+        lambda text: parse_state(text.splitlines()).facts,
+        (
+            "state 4711.25\nfile /sys/class/thermal/thermal_zone0/type\tcpu-thermal\n"
+            "file /sys/class/thermal/thermal_zone0/temp\t48312\ntool get_throttled\n"
+            "|throttled=0x50005\nend\n",
+        ),
+    ),
     "affinity": (parse_allowed, ("Name:\tcat\nCpus_allowed:\tf0\nCpus_allowed_list:\t4-7\n",)),
 }
+_INVENTORY = """
+[boards.pi]
+transport = "ssh"
+host = "pi.lab"
+user = "me"
+port = 2222
+identity_file = "~/.ssh/lab"
+soc = "bcm2712"
+cores = [2, 3]
+tags = ["lab", "arm"]
+limits = { start_below = 60.5 }
+
+[boards.pixel]
+transport = "adb"
+serial = "0A1B2C"
+server = false
+benchmark_model = "/opt/benchmark_model"
+cluster = "big"
+settings = { governor = "performance", fixed_performance = true, nvpmodel = 0 }
+"""
 _PIECES = (
     *("", " ", "\n", "\t", "\0", "\r\n", "\x1b[31m", "\ud800", "\u0663", "\u202e", "x" * 3000),
     *("0", "-1", "nan", "inf", "-inf", "1e400", "1_000", "9" * 400, "0x", "0xffffffffffffffffff"),
@@ -123,16 +155,20 @@ def mutate_text(text: str, rng: random.Random) -> str:
     return text[:200_000]
 
 
-def try_texts(subject: str, numbers: Iterable[int], seed: int = 0) -> dict[str, int]:
-    """Try the cases of these numbers; how many were understood ("used") and how many were not."""
+def read_text(subject: str, rng: random.Random) -> str:
+    """Have a spoilt text understood; "used" where it was, and "nothing" where it was not."""
     parse, texts = SUBJECTS[subject]
-    endings = {"used": 0, "nothing": 0}
-    for case in numbers:
-        rng = random.Random(f"{seed} {subject} {case}")
-        found = parse(mutate_text(rng.choice(texts), rng))
-        assert all(math.isfinite(value) for value in _numbers(found)), (subject, case, found)
-        endings["used" if found else "nothing"] += 1
-    return endings
+    found = parse(mutate_text(rng.choice(texts), rng))
+    assert all(math.isfinite(value) for value in _numbers(found)), found
+    return "used" if found else "nothing"
+
+
+def read_inventory(rng: random.Random, folder: Path) -> None:
+    """Read a spoilt inventory, and write down again what it holds."""
+    path = folder / "case"
+    path.write_text(mutate_text(_INVENTORY, rng), errors="replace")
+    for entry in Inventory.load(path).entries:
+        entry_text(entry)
 
 
 def _numbers(found: Any) -> Iterable[float]:

@@ -13,6 +13,8 @@ import pytest
 from boardfit.devices.base import Completed
 from boardfit.devices.local import LocalTransport
 
+from . import tool_outputs as outputs
+
 SHIMS = Path(__file__).parent / "shims"
 NOBODY = 65534
 TOOLS = {
@@ -149,4 +151,17 @@ def shimmed_board(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SHIM_STATE", str(board.state))
     monkeypatch.setenv("SHIM_ROOT", board.root)
+    return board
+
+
+def stateful(board: ShimmedBoard) -> ShimmedBoard:
+    """The board with what its tools say of its state: a Raspberry Pi is throttled, a phone lightly,
+    a Jetson is busy."""
+    board.write("proc/uptime", "4711.25 9000.00\n")
+    board.write("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
+    board.write("sys/class/thermal/thermal_zone0/temp", "48312\n")
+    board.set("throttled", "0x50005")
+    board.set("tegrastats", f"{outputs.TEGRASTATS_6}\n")
+    board.set("dumpsys.thermalservice", outputs.THERMAL_XIAOMI)
+    board.set("dumpsys.battery", outputs.BATTERY)
     return board

@@ -1,0 +1,1 @@
+../../boardfit/board_summary.py
