@@ -80,13 +80,15 @@ def test_arguments_arrive_as_they_are(board: Board) -> None:
     assert json.loads(done.stdout) == arguments
 
 
-@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+@pytest.mark.parametrize(
+    "size", [0, 1, 5_000_000, pytest.param(50_000_000, marks=pytest.mark.boards)]
+)
 def test_files_travel_byte_for_byte(board: Board, tmp_path: Path, size: int) -> None:
     content = random.Random(size).randbytes(size)
     (tmp_path / "source").write_bytes(content)
     remote = board.root / "new" / "folders" / "file"
     board.transport.push(tmp_path / "source", remote)
-    assert board.transport.run(["cat", str(remote)], timeout=10).stdout == content
+    assert board.transport.run(["cat", str(remote)], timeout=120).stdout == content
     board.transport.pull(remote, tmp_path / "also" / "new" / "copy")
     assert (tmp_path / "also" / "new" / "copy").read_bytes() == content
 
