@@ -11,9 +11,10 @@ import time
 from functools import partial
 from pathlib import PurePosixPath
 
+from .adb_devices import Listed, one_of_each, server_address
 from .adb_direct import PORT, AdbDirectTransport, TcpWire, open_usb, usb_boards
 from .adb_keys import load_keys
-from .adb_server import AdbServer, AdbServerTransport, Listed, one_of_each, server_address
+from .adb_server import AdbServer, AdbServerTransport
 from .adb_transport import AdbTransport
 from .base import Device
 from .conditions import describe

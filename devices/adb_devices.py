@@ -1,141 +1,145 @@
-"""What an adb server on this machine sees: phones that are ready, and what the others wait for."""
+"""The list of an adb server: boards that can be used, and what the others wait for."""
 
 from __future__ import annotations
 
 import os
 import re
-import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
-from .errors import DeviceError, DeviceTimeout, DeviceUnreachable
+from .errors import DeviceError, DeviceLost, DeviceUnauthorised, InputError
 
 PORT = 5037
-_LONGEST = 1024 * 1024  # bytes of an answer
-_MORE_ABOUT = re.compile(r"\s(product|model|device|transport_id|usb):(\S{1,200})")
 
 Readiness = Literal["ready", "unauthorised", "offline", "busy", "quarantined", "unknown"]
 
+_ALLOW = (
+    "unlock it and allow this computer in the dialog that it shows; where none comes, unplug it, "
+    "revoke USB debugging authorisations in its developer options, and plug it in again"
+)
+_RULES = (
+    "this user may not open it: install Android's udev rules (Debian: apt-get install "
+    "android-sdk-platform-tools-common), add yourself to the group plugdev, log in again, and run "
+    "`adb kill-server`"
+)
+_RESTART = (
+    "unplug it and plug it in again (over the network: `adb disconnect` and `adb connect`), and "
+    "restart it if that does not help"
+)
+# What kind of hindrance a state is, and what to do about it.
+_STATES: Mapping[str, tuple[Readiness, str]] = MappingProxyType(
+    {
+        "device": ("ready", ""),
+        "unauthorized": ("unauthorised", _ALLOW),
+        "authorizing": ("unauthorised", _ALLOW),
+        "no permissions": ("unauthorised", _RULES),
+        "offline": ("offline", _RESTART),
+        "disconnect": ("offline", _RESTART),
+        "connecting": ("offline", "wait a moment, and run the same command again"),
+        "detached": ("busy", "another program holds it; run `adb attach`"),
+        **{
+            state: ("busy", f"it is in {state} mode; start Android (`adb reboot`)")
+            for state in ("bootloader", "recovery", "sideload", "rescue", "host")
+        },
+    }
+)
+
 
 @dataclass(frozen=True)
-class AdbDevice:
-    """One phone of a server's list: `state` in the server's own words, `model` where it says."""
+class Listed:
+    """A board in the server's list: `state` in the server's own words, `model` where it says."""
 
     serial: str
     state: str
     model: str | None = None
 
     @property
+    def ready(self) -> bool:
+        """Whether it can be used."""
+        return self.readiness == "ready"
+
+    @property
     def readiness(self) -> Readiness:
         """Whether it can be used, and if not, what kind of hindrance there is."""
-        return _READINESS.get(self.state.split(" (")[0], ("unknown", ""))[0]
+        return self._meaning[0]
 
     @property
     def next_step(self) -> str:
         """What to do so that it can be used; empty where it can."""
-        return _READINESS.get(
-            self.state.split(" (")[0], ("unknown", f"the adb server says {self.state!r}")
-        )[1]
+        return self._meaning[1]
+
+    @property
+    def board(self) -> str:
+        """The same text for both names of one emulator: a server that looks for emulators and is
+        told to connect to one lists it as emulator-5554 and as 127.0.0.1:5555."""
+        found = re.fullmatch(r"(?:127\.0\.0\.1|localhost|\[::1\]):(\d{4})", self.serial, re.ASCII)
+        if found and 5555 <= int(found[1]) <= 5585 and int(found[1]) % 2:
+            return f"emulator-{int(found[1]) - 1}"
+        return self.serial
+
+    def refused(self) -> DeviceError:
+        """The error of one that cannot be used, with the next step."""
+        kind = DeviceUnauthorised if self.readiness == "unauthorised" else DeviceLost
+        state = self.state.partition(" (")[0]
+        return kind(
+            f"{self.serial} is attached, and the adb server calls it {state}: {self.next_step}"
+        )
+
+    @property
+    def _meaning(self) -> tuple[Readiness, str]:
+        known = next((state for state in _STATES if self.state.startswith(state)), None)
+        if known is None:
+            step = f"the adb server says {self.state!r}; see what it shows, and restart it"
+            return "unknown", step
+        return _STATES[known]
 
 
-_RULES = (
-    "this user may not open the USB device: install Android's udev rules (Debian: apt-get install "
-    "android-sdk-platform-tools-common), plug it in again, and run `adb kill-server`"
-)
-_ALLOW = "unlock the phone and allow USB debugging from this computer"
-_RESTART = "unplug it and plug it in again; `adb reconnect` helps over a network"
-_READINESS: dict[str, tuple[Readiness, str]] = {
-    "device": ("ready", ""),
-    "unauthorized": ("unauthorised", _ALLOW),
-    "authorizing": ("unauthorised", _ALLOW),
-    "no permissions": ("unauthorised", _RULES),
-    "offline": ("offline", _RESTART),
-    "connecting": ("offline", "it is being connected; look again"),
-    "disconnect": ("offline", _RESTART),
-    "detached": ("busy", "another program holds it; run `adb attach`"),
-    **{
-        state: ("busy", f"it is in {state} mode; start Android (`adb reboot`)")
-        for state in ("bootloader", "recovery", "sideload", "rescue", "host")
-    },
-}
-
-
-def server_address() -> tuple[str, int]:
-    """Where the user's adb server listens."""
-    port = os.environ.get("ANDROID_ADB_SERVER_PORT", "")
-    usable = port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535
-    return "127.0.0.1", int(port) if usable else PORT
-
-
-def adb_devices(address: tuple[str, int], *, timeout: float) -> list[AdbDevice]:
-    """Ask a server for its list. It is not started.
-
-    Raises `DeviceUnreachable` where there is none, `DeviceTimeout`, and `DeviceError` where what
-    answers is no adb server.
-    """
-    where = f"{address[0]}:{address[1]}"
-    try:
-        with socket.create_connection(address, timeout=timeout) as link:
-            link.settimeout(timeout)
-            request = b"host:devices-l"
-            link.sendall(b"%04x" % len(request) + request)
-            status = _exactly(link, 4)
-            length = _exactly(link, 4)
-            if status not in {b"OKAY", b"FAIL"} or not re.fullmatch(rb"[0-9a-fA-F]{4}", length):
-                raise DeviceError(f"what listens on {where} is no adb server; end it")
-            text = _exactly(link, int(length, 16)).decode(errors="replace")
-    except TimeoutError as error:
-        raise DeviceTimeout(
-            f"the adb server on {where} does not answer; run `adb kill-server`"
-        ) from error
-    except OSError as error:
-        raise DeviceUnreachable(
-            f"no adb server runs on {where}; `adb start-server` starts one"
-        ) from error
-    if status == b"FAIL":
-        raise DeviceError(f"the adb server on {where} refused: {text[:200]}")
-    return without_doubles(parse_devices(text))
-
-
-def _exactly(link: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = link.recv(count - len(data))
-        if not part:
-            raise DeviceError("the adb server broke off; run `adb kill-server`")
-        data += part
-    return data
-
-
-def parse_devices(text: str) -> list[AdbDevice]:
-    """The lines of `host:devices-l`: serial, state (perhaps several words), and facts."""
+def parse_list(text: str) -> tuple[Listed, ...]:
+    """The boards in the answer to `host:devices-l`; lines of another form are passed over."""
     found = []
     for line in text.splitlines():
-        serial, _, rest = line.strip().partition(" ")
-        if not serial or not rest.strip():
-            continue
-        facts = dict(_MORE_ABOUT.findall(" " + rest))
-        # The state may have several words (`no permissions (...); see [...]`) before the facts.
-        state = re.split(r"\s(?:product|model|device|transport_id|usb):|;", " " + rest)[0].strip()
-        model = facts.get("model")
-        found.append(AdbDevice(serial, state[:200], model.replace("_", " ") if model else None))
-    return found
+        # A state may be of several words; what follows it is `name:value`.
+        match = re.fullmatch(r"(\S+)\s+(\S.*?)((?:\s+[a-z_]+:\S*)*)\s*", line)
+        if match:
+            more = dict(word.split(":", 1) for word in match[3].split())
+            model = more.get("model", "").replace("_", " ")
+            found.append(Listed(match[1], match[2][:200], model or None))
+    return tuple(found)
 
 
-def without_doubles(devices: Sequence[AdbDevice]) -> list[AdbDevice]:
-    """The list without the second name of a device on this machine.
+def one_of_each(boards: Iterable[Listed]) -> tuple[Listed, ...]:
+    """Each board once, by the name under which it can be used; of two such by its address, which
+    the user gave."""
+    found: dict[str, Listed] = {}
+    for listed in boards:
+        other = found.get(listed.board)
+        if other is None or _preference(listed) > _preference(other):
+            found[listed.board] = listed
+    return tuple(found.values())
 
-    The server looks at ports 5555 to 5585 by itself and calls what it finds `emulator-5554`; who
-    connected to it by address has it twice.
+
+def _preference(listed: Listed) -> tuple[bool, bool]:
+    return listed.ready, listed.serial != listed.board
+
+
+def server_address(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
+    """Where adb looks for its server: $ADB_SERVER_SOCKET, $ANDROID_ADB_SERVER_PORT, or 5037.
+
+    Raises `InputError` where these cannot be understood.
     """
-    by_serial = {device.serial: device for device in devices}
-    dropped = set()
-    for device in devices:
-        found = re.fullmatch(r"(?:127\.0\.0\.1|localhost|\[::1\]):(\d{4})", device.serial, re.ASCII)
-        other = by_serial.get(f"emulator-{int(found[1]) - 1}") if found else None
-        if other is not None:
-            # The one that works stays, of two that do the one that the user named.
-            worse = device if other.readiness == "ready" != device.readiness else other
-            dropped.add(worse.serial)
-    return [device for device in devices if device.serial not in dropped]
+    if named := environment.get("ADB_SERVER_SOCKET"):
+        found = re.fullmatch(r"tcp:(?:(.+):)?(\d{1,5})", named, flags=re.ASCII)
+        if found is None or not 0 < int(found[2]) < 65536:
+            raise InputError(
+                f"ADB_SERVER_SOCKET is {named!r}, of which boardfit knows tcp:PORT and "
+                "tcp:HOST:PORT; change it, or unset it"
+            )
+        return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
+    host = environment.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1"
+    if named := environment.get("ANDROID_ADB_SERVER_PORT"):
+        if not re.fullmatch(r"\d{1,5}", named, flags=re.ASCII) or not 0 < int(named) < 65536:
+            raise InputError(f"ANDROID_ADB_SERVER_PORT is {named!r}; give a port, or unset it")
+        return host, int(named)
+    return host, PORT

@@ -6,118 +6,24 @@ Requests are four hexadecimal digits of length and a text; answers begin with OK
 
 from __future__ import annotations
 
-import os
 import re
 import select
 import socket
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 
+from .adb_devices import Listed, one_of_each, parse_list, server_address
 from .adb_stream import CHUNK, LONGEST_SERVICE, Bytes
 from .adb_transport import AdbTransport
 from .errors import (
     DeviceError,
     DeviceLost,
     DeviceTimeout,
-    DeviceUnauthorised,
+    DeviceUnreachable,
     InputError,
 )
 
-PORT = 5037
 _ANSWER = 10.0  # seconds for one question to the server
 _CONNECTING = 30.0  # seconds in which it reaches a board over the network, or gives up
-_STATES: Mapping[str, str] = MappingProxyType(
-    {
-        "unauthorized": "unlock it and allow this computer in the dialog that it shows; where none "
-        "comes, unplug it, revoke USB debugging authorisations in its developer options, and plug "
-        "it in again",
-        "authorizing": "wait a moment, and allow this computer in the dialog that it shows",
-        "offline": "unplug it and plug it in again (over the network: `adb disconnect` and `adb "
-        "connect`), and restart it if that does not help",
-        "connecting": "wait a moment and run the same command again",
-        "no permissions": "this user may not open it: install Android's udev rules (Debian: "
-        "`android-sdk-platform-tools-common`), add yourself to the group plugdev, and log in again",
-        "recovery": "it runs its recovery system: let it start Android",
-        "sideload": "it waits for an update: let it start Android",
-        "bootloader": "it is in its boot loader: let it start Android (`fastboot reboot`)",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A board in the server's list; `state` is `device` where it can be used."""
-
-    serial: str
-    state: str
-    model: str | None = None
-
-    @property
-    def ready(self) -> bool:
-        """Whether it can be used."""
-        return self.state == "device"
-
-    @property
-    def board(self) -> str:
-        """The same text for both names of one emulator: a server that looks for emulators and is
-        told to connect to one lists it as emulator-5554 and as 127.0.0.1:5555."""
-        found = re.fullmatch(r"(?:127\.0\.0\.1|localhost):(\d{4})", self.serial, flags=re.ASCII)
-        if found and 5555 <= int(found[1]) <= 5585 and int(found[1]) % 2:
-            return f"emulator-{int(found[1]) - 1}"
-        return self.serial
-
-    def refused(self) -> DeviceError:
-        """The error of one that cannot be used, with the next step."""
-        kind = next((state for state in _STATES if self.state.startswith(state)), self.state)
-        error = DeviceUnauthorised if kind in _UNAUTHORISED else DeviceLost
-        step = _STATES.get(kind, "see what it shows on its screen, and restart it")
-        return error(f"{self.serial} is attached, and the adb server calls it {kind}: {step}")
-
-
-_UNAUTHORISED = frozenset({"unauthorized", "authorizing", "no permissions"})
-
-
-def parse_list(text: str) -> tuple[Listed, ...]:
-    """The boards in the answer to `host:devices-l`; lines of another form are passed over."""
-    found = []
-    for line in text.splitlines():
-        # A state may be of several words; what follows it is `name:value`.
-        match = re.fullmatch(r"(\S+)\s+(\S.*?)((?:\s+[a-z_]+:\S*)*)\s*", line)
-        if match:
-            more = dict(word.split(":", 1) for word in match[3].split())
-            found.append(Listed(match[1], match[2], more.get("model")))
-    return tuple(found)
-
-
-def one_of_each(boards: Iterable[Listed]) -> tuple[Listed, ...]:
-    """Each board once, by the name under which it can be used."""
-    found: dict[str, Listed] = {}
-    for listed in boards:
-        if listed.board not in found or (listed.ready and not found[listed.board].ready):
-            found[listed.board] = listed
-    return tuple(found.values())
-
-
-def server_address(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
-    """Where adb looks for its server: $ADB_SERVER_SOCKET, $ANDROID_ADB_SERVER_PORT, or 5037.
-
-    Raises `InputError` where these cannot be understood.
-    """
-    if named := environment.get("ADB_SERVER_SOCKET"):
-        found = re.fullmatch(r"tcp:(?:(.+):)?(\d{1,5})", named, flags=re.ASCII)
-        if found is None or not 0 < int(found[2]) < 65536:
-            raise InputError(
-                f"ADB_SERVER_SOCKET is {named!r}, of which boardfit knows tcp:PORT and "
-                "tcp:HOST:PORT; change it, or unset it"
-            )
-        return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
-    if named := environment.get("ANDROID_ADB_SERVER_PORT"):
-        if not re.fullmatch(r"\d{1,5}", named, flags=re.ASCII) or not 0 < int(named) < 65536:
-            raise InputError(f"ANDROID_ADB_SERVER_PORT is {named!r}; give a port, or unset it")
-        return environment.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1", int(named)
-    return environment.get("ANDROID_ADB_SERVER_ADDRESS") or "127.0.0.1", PORT
 
 
 class AdbServer:
@@ -138,9 +44,9 @@ class AdbServer:
             return False
         return True
 
-    def boards(self) -> tuple[Listed, ...]:
+    def boards(self, *, timeout: float = _ANSWER) -> tuple[Listed, ...]:
         """What is attached, under every name that the server has for it."""
-        return parse_list(self.ask("host:devices-l"))
+        return parse_list(self.ask("host:devices-l", timeout=timeout))
 
     def connect(self, serial: str) -> str:
         """Have the server connect to HOST:PORT; what it says about that."""
@@ -226,6 +132,18 @@ class AdbServer:
             f"what answers at {self.address[0]}:{self.address[1]} is no adb server (it said "
             f"{words!r}); set ANDROID_ADB_SERVER_PORT to where one runs"
         )
+
+
+def attached(address: tuple[str, int] | None = None, *, timeout: float) -> tuple[Listed, ...]:
+    """What the server at an address (None: the usual one) sees, each board once. It is not started.
+
+    Raises `DeviceUnreachable` where none runs, `DeviceTimeout`, `DeviceError` where what answers is
+    none, and `InputError` where the environment names no address.
+    """
+    try:
+        return one_of_each(AdbServer(address or server_address()).boards(timeout=timeout))
+    except DeviceLost as error:
+        raise DeviceUnreachable(str(error)) from error
 
 
 class ServerLink:
@@ -333,8 +251,7 @@ def _failure(words: str) -> DeviceError:
     """The error that a server's refusal means."""
     for state in ("unauthorized", "authorizing", "offline", "connecting"):
         if f"device {state}" in words or f"device still {state}" in words:
-            error = DeviceUnauthorised if state in _UNAUTHORISED else DeviceLost
-            return error(f"the adb server calls the board {state}: {_STATES[state]}")
+            return Listed("the board", state).refused()
     if "not found" in words or words.strip() in {"closed", "no devices/emulators found"}:
         return DeviceLost(
             f"the adb server says: {words.strip()}; the board was unplugged or restarted: wait "

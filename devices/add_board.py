@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .adb_devices import adb_devices, server_address
+from .adb_server import attached
 from .base import Description
 from .clusters import Cluster
-from .errors import DeviceAmbiguous, DeviceNotFound, DeviceUnauthorised, InventoryError
+from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
 from .inventory import BoardEntry, Inventory
 
 _PATIENCE = 5.0  # seconds for the adb server's list
@@ -46,7 +46,7 @@ def entry_of(name: str, transport: str | None, **fields: Any) -> BoardEntry:
 
 
 def _only_phone() -> str:
-    phones = adb_devices(server_address(), timeout=_PATIENCE)
+    phones = attached(timeout=_PATIENCE)
     if not phones:
         raise DeviceNotFound(
             "the adb server sees no phone; plug it in and allow USB debugging, or give --serial"
@@ -54,8 +54,8 @@ def _only_phone() -> str:
     if len(phones) > 1:
         names = ", ".join(phone.serial for phone in phones)
         raise DeviceAmbiguous(f"several phones are attached ({names}); choose one with --serial")
-    if phones[0].readiness != "ready":
-        raise DeviceUnauthorised(f"{phones[0].serial} is not ready: {phones[0].next_step}")
+    if not phones[0].ready:
+        raise phones[0].refused()
     return phones[0].serial
 
 

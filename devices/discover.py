@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from .adb_devices import AdbDevice, Readiness, adb_devices, server_address
+from .adb_devices import Listed, Readiness
+from .adb_server import attached
 from .errors import (
     BoardfitError,
     BoardInUse,
@@ -66,7 +67,6 @@ def discover(
     (`None`: the usual one).
     """
     remarks: list[str] = []
-    address = server or server_address()
     known = {entry.host for entry in entries if entry.transport == "ssh"}
     strangers: dict[str, Callable[[], object]] = {}
     if around is not None:
@@ -79,13 +79,13 @@ def discover(
         except InputError as error:
             remarks.append(str(error))
     jobs: dict[str, Callable[[], object]] = {
-        "adb": partial(adb_devices, address, timeout=patience),
+        "adb": partial(attached, server, timeout=patience),
         **{f"entry {entry.name}": partial(look, entry) for entry in entries},
         **{f"host {name}": job for name, job in strangers.items()},
     }
     results = _together(jobs, patience)
     answer = results["adb"]
-    phones: list[AdbDevice] = answer if isinstance(answer, list) else []
+    phones: tuple[Listed, ...] = answer if isinstance(answer, tuple) else ()
     # Without any phone nobody misses the server.
     if isinstance(answer, BoardfitError) and not isinstance(answer, DeviceUnreachable):
         remarks.append(str(answer))
@@ -161,7 +161,7 @@ def state_of(outcome: object) -> tuple[Readiness, str]:
     return "unknown", str(outcome)
 
 
-def _of_entry(entry: BoardEntry, outcome: object, phones: Sequence[AdbDevice]) -> Sighting:
+def _of_entry(entry: BoardEntry, outcome: object, phones: Sequence[Listed]) -> Sighting:
     state, words = state_of(outcome)
     where = entry.host or entry.serial or ""
     if entry.transport == "ssh" and entry.user:
@@ -177,7 +177,7 @@ def _of_entry(entry: BoardEntry, outcome: object, phones: Sequence[AdbDevice]) -
     return Sighting(entry.name, entry.transport, where, state, words, entry.tags)
 
 
-def _of_phone(phone: AdbDevice) -> Sighting:
+def _of_phone(phone: Listed) -> Sighting:
     model = f"{phone.model}: " if phone.model else ""
     add = f"`boardfit devices add NAME --serial {phone.serial}`"
     words = phone.next_step or add

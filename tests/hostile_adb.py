@@ -13,10 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from boardfit.devices.adb_connect import choose
+from boardfit.devices.adb_devices import one_of_each
 from boardfit.devices.adb_direct import _broke
 from boardfit.devices.adb_frames import LARGEST, WITHOUT_CHECKSUMS, Frame
 from boardfit.devices.adb_protocol import Connection
-from boardfit.devices.adb_server import AdbServer, AdbServerTransport, one_of_each
+from boardfit.devices.adb_server import AdbServer, AdbServerTransport
 from boardfit.devices.adb_shell_v2 import EXIT, STDERR, STDOUT, packet
 from boardfit.devices.adb_stream import Bytes, Stream
 from boardfit.devices.adb_transport import AdbTransport

@@ -17,16 +17,10 @@ import pytest
 
 from boardfit.devices import adb_shell_v2
 from boardfit.devices.adb_connect import adb_device, choose, parse_address, reach
+from boardfit.devices.adb_devices import Listed, one_of_each, parse_list, server_address
 from boardfit.devices.adb_direct import AdbDirectTransport, TcpWire, open_usb
 from boardfit.devices.adb_keys import load_keys, make_key, read_key
-from boardfit.devices.adb_server import (
-    AdbServer,
-    AdbServerTransport,
-    Listed,
-    one_of_each,
-    parse_list,
-    server_address,
-)
+from boardfit.devices.adb_server import AdbServer, AdbServerTransport
 from boardfit.devices.adb_shell_v2 import ShellProcess
 from boardfit.devices.adb_transport import AdbTransport
 from boardfit.devices.base import LINE_LIMIT
@@ -627,7 +621,7 @@ def test_the_servers_list_is_understood() -> None:
     assert [board.serial for board in boards] == [
         *("R58N123", "emulator-5554", "127.0.0.1:5555", "0123", "192.168.1.7:5555")
     ]
-    assert boards[4] == Listed("192.168.1.7:5555", "device", "Pixel_6")
+    assert boards[4] == Listed("192.168.1.7:5555", "device", "Pixel 6")
     assert [board.ready for board in boards] == [False, False, True, False, True]
     assert isinstance(boards[0].refused(), DeviceUnauthorised)
     assert "udev" in str(boards[3].refused())

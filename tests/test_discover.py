@@ -16,13 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boardfit.devices.adb_devices import (
-    AdbDevice,
-    adb_devices,
-    parse_devices,
-    server_address,
-    without_doubles,
-)
+from boardfit.devices.adb_devices import Listed, one_of_each, parse_list
+from boardfit.devices.adb_server import attached
 from boardfit.devices.discover import Sighting, discover, greet, state_of
 from boardfit.devices.errors import (
     BoardInUse,
@@ -99,7 +94,7 @@ def closed() -> tuple[str, int]:
 
 def test_phones_are_told_apart_by_what_they_wait_for() -> None:
     with serving(adb_server(LIST)) as address:
-        phones = adb_devices(address, timeout=10)
+        phones = attached(address, timeout=10)
     assert [(phone.serial, phone.readiness, phone.model) for phone in phones] == [
         ("0A1B2C3D", "ready", "Pixel 6"),
         ("192.168.1.7:5555", "ready", "Pixel 7"),
@@ -116,7 +111,7 @@ def test_phones_are_told_apart_by_what_they_wait_for() -> None:
 
 
 def test_a_state_that_is_new_is_quoted() -> None:
-    (phone,) = parse_devices("X  dreaming deeply model:A")
+    (phone,) = parse_list("X  dreaming deeply model:A")
     assert phone.readiness == "unknown"
     assert "'dreaming deeply'" in phone.next_step
 
@@ -138,43 +133,41 @@ def test_a_state_that_is_new_is_quoted() -> None:
     ],
 )
 def test_a_device_with_two_names_is_listed_once(devices: dict[str, str], left: list[str]) -> None:
-    found = without_doubles([AdbDevice(serial, state) for serial, state in devices.items()])
+    found = one_of_each([Listed(serial, state) for serial, state in devices.items()])
     assert [device.serial for device in found] == left
 
 
 def test_servers_that_are_none_are_named(closed: tuple[str, int]) -> None:
-    with pytest.raises(DeviceUnreachable, match="no adb server runs on 127"):
-        adb_devices(closed, timeout=5)
+    with pytest.raises(DeviceUnreachable, match=r"adb server at 127.* does not answer"):
+        attached(closed, timeout=5)
     for beginning in (b"SSH-2.0-x\r\n", b"OKAYzzzz", b"OKAY00ff", b""):
         with (
             serving(saying(beginning)) as address,
-            pytest.raises(DeviceError, match=r"no adb server|broke off"),
+            pytest.raises(DeviceError, match=r"no adb server|hung up"),
         ):
-            adb_devices(address, timeout=5)
+            attached(address, timeout=5)
     with serving(lambda link: time.sleep(1)) as address, pytest.raises(DeviceTimeout):
-        adb_devices(address, timeout=0.2)
+        attached(address, timeout=0.2)
     with (
         serving(saying(b"FAIL0003odd")) as address,
-        pytest.raises(DeviceError, match="refused: odd"),
+        pytest.raises(DeviceError, match="odd"),
     ):
-        adb_devices(address, timeout=5)
+        attached(address, timeout=5)
 
 
 @given(st.text())
 def test_any_list_is_understood_or_passed_over(text: str) -> None:
-    for phone in without_doubles(parse_devices(text)):
+    for phone in one_of_each(parse_list(text)):
         assert phone.serial
         assert phone.readiness
         assert phone.readiness == "ready" or phone.next_step
 
 
-def test_the_port_of_the_server_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ANDROID_ADB_SERVER_PORT", raising=False)
-    assert server_address() == ("127.0.0.1", 5037)
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "5038")
-    assert server_address() == ("127.0.0.1", 5038)
+def test_an_address_that_is_none_is_a_remark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", "99999999")
-    assert server_address() == ("127.0.0.1", 5037)
+    found, remarks = discover([], lambda entry: None, around=None)
+    assert found == []
+    assert remarks == ["ANDROID_ADB_SERVER_PORT is '99999999'; give a port, or unset it"]
 
 
 # ssh
@@ -339,7 +332,7 @@ def real_adb_server(home: Path) -> Iterator[tuple[str, int]]:
         deadline = time.monotonic() + 20
         while True:
             with contextlib.suppress(DeviceUnreachable):
-                adb_devices(("127.0.0.1", port), timeout=10)
+                attached(("127.0.0.1", port), timeout=10)
                 break
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -360,10 +353,10 @@ def test_a_real_adb_server_is_understood(tmp_path: Path) -> None:
         ) as connecting:
             try:
                 deadline = time.monotonic() + 20
-                seen: list[AdbDevice] = []
+                seen: tuple[Listed, ...] = ()
                 while serial not in {phone.serial for phone in seen}:
                     assert time.monotonic() < deadline
-                    seen = adb_devices(address, timeout=10)
+                    seen = attached(address, timeout=10)
             finally:
                 connecting.kill()
     (device,) = [phone for phone in seen if phone.serial == serial]
