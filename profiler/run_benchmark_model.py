@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 
 from ..devices.base import Device
 from ..devices.errors import BoardfitError, InputError, WorkerError, WorkerLost
-from .board_files import digests, push_bytes, require_digests
 from .layers import FloatArray
 from .model_format import BENCHMARK_MODEL
 from .operators import UNKNOWN, OperatorProfile, OperatorTime, Placement
@@ -28,6 +27,7 @@ from .read_benchmark_model import (
 from .read_tflite import inspect
 from .run_litert import SLOWEST_INFERENCE, Model, Round, Visit
 from .run_programs import Ended, ProgramDriver, Run, crashed, visit_rounds
+from .verified_files import digests, push_bytes, require_digests
 from .worker_operators import assign
 
 DELEGATES = {"xnnpack": "--use_xnnpack=true", "gpu": "--use_gpu=true", "nnapi": "--use_nnapi=true"}

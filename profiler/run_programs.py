@@ -27,8 +27,8 @@ from ..devices.errors import (
     WorkerError,
     WorkerLost,
 )
-from .board_files import push_bytes
 from .run_litert import Round, Visit
+from .verified_files import push_bytes
 
 OUTPUT_LIMIT = 4 * 1024 * 1024  # bytes that one run may write
 _AHEAD = 32  # runs that are sent before the first of them has ended

@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 
 from ..devices.base import Device
 from ..devices.errors import InputError, WorkerError, WorkerLost
-from .board_files import digests, push_bytes, require_digests
 from .layers import FloatArray
 from .model_format import TRTEXEC
 from .operators import OperatorProfile, OperatorTime, Placement
@@ -26,6 +25,7 @@ from .read_trtexec import (
 )
 from .run_litert import Model, Round, Visit
 from .run_programs import Ended, ProgramDriver, Run, crashed, visit_rounds
+from .verified_files import digests, push_bytes, require_digests
 
 _LIMIT = 900.0  # seconds; a large engine takes minutes to build on a small board
 _COMMAND_TIMEOUT = 60.0  # seconds; the first start reads hundreds of megabytes of libraries

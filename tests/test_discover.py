@@ -105,7 +105,7 @@ def test_phones_are_told_apart_by_what_they_wait_for() -> None:
     ]
     steps = [phone.next_step for phone in phones]
     assert steps[:2] == ["", ""]
-    assert "allow USB debugging" in steps[2]
+    assert "allow this computer" in steps[2]
     assert "udev rules" in steps[4]
     assert "recovery mode" in steps[5]
 
@@ -248,7 +248,7 @@ def test_each_board_has_its_state(closed: tuple[str, int]) -> None:
     }
     assert sightings[0].where == "me@taken"
     assert sightings[-1].words == "it has not answered within 0.3 s"
-    assert "`adb start-server` starts one" in remarks[0]
+    assert "run `adb start-server`" in remarks[0]
     assert state_of(None) == ("ready", "")
 
 

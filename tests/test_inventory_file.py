@@ -202,7 +202,7 @@ def test_the_only_phone_is_taken_and_of_several_none(monkeypatch: pytest.MonkeyP
         asked("X1 device\nX2 offline\n")
     with pytest.raises(DeviceNotFound, match="sees no phone; plug it in"):
         asked("")
-    with pytest.raises(DeviceUnauthorised, match="X1 is attached, .* unlock it"):
+    with pytest.raises(DeviceUnauthorised, match=r"X1 is attached, .* unlock it"):
         asked("X1 unauthorized\n")
 
 
