@@ -11,7 +11,7 @@ from .adb_server import attached
 from .base import Description
 from .clusters import Cluster
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
-from .inventory import BoardEntry, Inventory
+from .inventory import BoardEntry, Inventory, usual_path
 
 _PATIENCE = 5.0  # seconds for the adb server's list
 
@@ -62,9 +62,10 @@ def _only_phone() -> str:
 def free_name(name: str, path: Path | None) -> None:
     """Make sure that an inventory has no board of that name. Raises `InventoryError`.
 
-    The file that `path` names may be missing.
+    The file that `path` or the user's environment names may be missing: it is made.
     """
-    if path is not None and not path.exists():
+    source = path or usual_path()
+    if source is not None and not source.exists():
         return
     inventory = Inventory.load(path)
     if name in {entry.name for entry in inventory.entries}:

@@ -14,13 +14,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from ..devices.base import Channel, Device
-from ..devices.errors import DeviceError, DeviceLost, DeviceTimeout, WorkerError, WorkerLost
+from ..devices.errors import (
+    CommandFailed,
+    DeviceError,
+    DeviceLost,
+    DeviceTimeout,
+    WorkerError,
+    WorkerLost,
+)
 from .compact import Piece, compact
 from .layers import FloatArray
 from .operators import OperatorProfile, Placement, read_operators, read_placement
@@ -91,6 +98,17 @@ class WorkerSession:
         self._channel = self._start(threads, runtime)
         try:
             self.hello = self._answer()
+            wanted = worker_digests()
+            if self.hello.get("files", wanted) != wanted:  # what lies there was changed
+                self._channel.close()
+                self._channel = self._start(threads, runtime, push=True)
+                self.hello = self._answer()
+            if self.hello.get("files", wanted) != wanted:
+                raise WorkerError(
+                    f"the worker's files did not arrive whole on {device.name}: remove "
+                    f"{device.workspace / worker_folder()} there, see whether its disk is full or "
+                    "damaged, and run the same command again"
+                )
             if "error" in self.hello:
                 raise WorkerError(
                     f"the worker cannot start on {device.name}: {self.hello['error']}"
@@ -113,7 +131,8 @@ class WorkerSession:
             self._channel.close()
             raise
 
-    def _start(self, threads: int, runtime: str) -> Channel:
+    def _start(self, threads: int, runtime: str, *, push: bool = False) -> Channel:
+        """Start the worker; its files are pushed where they are not there, or `push` says so."""
         if self._device.python is None:
             raise DeviceError(
                 f"{self._device.name} has no Python that the worker could run in; give "
@@ -121,13 +140,24 @@ class WorkerSession:
                 "on Android has one)"
             )
         folder = self._device.workspace / worker_folder()
-        for file in WORKER_FILES:
-            self._device.transport.push(file, folder / file.name)
+        if push or not self._is_there(folder / WORKER_FILES[-1].name):
+            for file in WORKER_FILES:
+                self._device.transport.push(file, folder / file.name)
+            with contextlib.suppress(CommandFailed):  # a board without `chmod` has one user
+                self._device.transport.run(["chmod", "700", str(folder)], timeout=ANSWER_TIMEOUT)
         remote = str(folder / WORKER_FILE.name)
         argv = [self._device.python, remote, "--runtime", runtime, "--threads", str(threads)]
         if self._device.core is not None and threads == 1:  # several threads need several cores
             argv += ["--core", str(self._device.core)]
         return self._device.transport.open(argv)
+
+    def _is_there(self, remote: PurePosixPath) -> bool:
+        """Whether the file that is pushed last lies on the board."""
+        try:
+            done = self._device.transport.run(["test", "-f", str(remote)], timeout=ANSWER_TIMEOUT)
+        except CommandFailed:
+            return False
+        return done.code == 0
 
     def __enter__(self) -> WorkerSession:
         return self
@@ -393,6 +423,11 @@ def worker_folder() -> str:
     """The name of this version's folder in a board's workspace."""
     content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
     return f"worker-{content.hexdigest()[:16]}"
+
+
+def worker_digests() -> dict[str, str]:
+    """The SHA-256 of each of the worker's files by its name, as a worker tells them."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in WORKER_FILES}
 
 
 def read_visit(

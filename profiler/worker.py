@@ -5,7 +5,8 @@ It needs Python 3.8 or newer, NumPy, and ai-edge-litert, tflite-runtime, or (wit
 `python worker.py` and speaks JSON lines: one request a line on standard input, one or more
 answers a line on standard output, all times in seconds of the board's monotonic clock.
 
-    (on start)                                  {"hello": "boardfit worker", "protocol": 2, ...}
+    (on start)                                  {"hello": "boardfit worker", "protocol": 2,
+                                                 "files": {NAME: SHA-256}, ...}
     {"do": "load", "model": ID, "data": [PIECE, ...]}
                                                 {"loaded": ID, "seconds": 0.001}
                                                 (a piece is BASE64, or [EXPONENT, START, COUNT]:
@@ -38,8 +39,10 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import functools
 import gc
+import hashlib
 import importlib.util
 import json
 import os
@@ -214,6 +217,16 @@ def beside(name: str) -> Any:
     return module
 
 
+def own_files() -> dict[str, str]:
+    """The SHA-256 of this file and of those beside it: the host sees that they are whole."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    found = {}
+    for name in ("worker.py", "worker_operators.py", "worker_onnx.py"):
+        with contextlib.suppress(OSError), open(os.path.join(folder, name), "rb") as file:
+            found[name] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
 def _version(distribution: str) -> str:
     try:
         from importlib.metadata import version
@@ -254,6 +267,7 @@ class Worker:
             "threads": self._threads,
             "core": self._core,
             "clock_resolution": resolution(self._clock),
+            "files": own_files(),
         }
 
     def answers(self, request: Any) -> Iterator[Answer]:
@@ -417,7 +431,7 @@ def main() -> int:
         runtime = open_runtime(options.runtime)
         worker = Worker(runtime, time.perf_counter, options.threads, core)
     except Exception as error:
-        send({"error": f"{type(error).__name__}: {error}", "model": None})
+        send({"error": f"{type(error).__name__}: {error}", "model": None, "files": own_files()})
         flush()
         return 1
     send(worker.hello())

@@ -130,7 +130,7 @@ def phone() -> Iterator[Serving]:
 def test_a_phone_is_added_around_a_server_and_through_one(phone: Serving, tmp_path: Path) -> None:
     with adb_server(tmp_path) as server:
         port = {"ANDROID_ADB_SERVER_PORT": str(server.address[1])}
-        user = User(tmp_path / "home", port)
+        user = User(tmp_path / "home", port)  # without an inventory, which is made
         user.boardfit("devices", "add", "near", "--serial", phone.serial, "--no-server")
         user.boardfit("devices", "add", "far", "--serial", phone.serial, "--server")
         boards = user.boards()
@@ -147,6 +147,7 @@ def test_a_phone_is_added_around_a_server_and_through_one(phone: Serving, tmp_pa
 def test_a_board_that_another_job_has_is_not_waited_for(tmp_path: Path) -> None:
     """By any command that measures: with `--wait 0` it is told at once who has the board."""
     user = User(tmp_path)
+    user.inventory.write_text("")
     model = tmp_path / "m.tflite"
     model.write_bytes(emit(small_network(8)))
     with connect("local") as board, occupied(board, "a long measurement"):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,11 +25,21 @@ from boardfit.devices.base import Channel, Description, Device
 from boardfit.devices.errors import DeviceLost, WorkerError
 from boardfit.devices.fake import FakeTransport, Faults, ProgramExit
 from boardfit.devices.inventory import BoardEntry
+from boardfit.devices.local import LocalTransport
 from boardfit.profiler.connect import connect, fake_device
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import FloatArray, Network
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.profiler.run_litert import WORKER_FILE, Model, Round, Visit, WorkerSession
+from boardfit.profiler.run_litert import (
+    WORKER_FILE,
+    WORKER_FILES,
+    Model,
+    Round,
+    Visit,
+    WorkerSession,
+    worker_digests,
+    worker_folder,
+)
 from boardfit.profiler.simulated import simulated_seconds
 from boardfit.profiler.worker import PROTOCOL, resolution
 
@@ -98,6 +108,31 @@ def test_hello_says_who_answers(device: Device) -> None:
     assert hello["runtime"] == ("simulated" if device.kind == "fake" else "ai-edge-litert")
     assert hello["core"] == device.core
     assert {"version", "python", "numpy"} <= hello.keys()
+
+
+def test_the_worker_travels_once_and_is_verified(tmp_path: Path) -> None:
+    class Counting(LocalTransport):
+        pushed: ClassVar[list[str]] = []
+
+        def push(self, local: Path, remote: PurePosixPath) -> None:
+            self.pushed.append(remote.name)
+            super().push(local, remote)
+
+    transport = Counting()
+    device = replace(connect("local"), transport=transport, workspace=PurePosixPath(tmp_path))
+    names = [file.name for file in WORKER_FILES]
+    for _ in range(2):
+        with WorkerSession(device) as session:
+            assert session.hello["files"] == worker_digests()
+        assert transport.pushed == names
+    folder = tmp_path / worker_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    # Whatever somebody changed there does not run for long.
+    with (folder / "worker_onnx.py").open("a") as file:
+        file.write("# changed\n")
+    with WorkerSession(device) as session:
+        assert session.hello["files"] == worker_digests()
+    assert transport.pushed == 2 * names
 
 
 def test_measuring_gives_what_was_asked_in_the_order_asked(channel: Channel) -> None:
@@ -377,6 +412,12 @@ def scripted(*answers: object, hello: object = HELLO) -> WorkerSession:
 
 
 BROKE = "the worker on odd broke its protocol with the line .* run the same command again"
+
+
+def test_a_worker_that_does_not_arrive_whole_is_refused() -> None:
+    hello = {**HELLO, "files": {**worker_digests(), "worker.py": "0"}}
+    with pytest.raises(WorkerError, match="did not arrive whole on odd: remove /boardfit/worker-"):
+        scripted(hello=hello)
 
 
 @pytest.mark.parametrize(
