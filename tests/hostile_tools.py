@@ -160,7 +160,8 @@ def read_text(subject: str, rng: random.Random) -> str:
     parse, texts = SUBJECTS[subject]
     found = parse(mutate_text(rng.choice(texts), rng))
     assert all(math.isfinite(value) for value in _numbers(found)), found
-    return "used" if found else "nothing"
+    understood = any(found) if isinstance(found, tuple) else bool(found)
+    return "used" if understood else "nothing"
 
 
 def read_inventory(rng: random.Random, folder: Path) -> None:
