@@ -48,6 +48,7 @@ class Applied:
     _beats: int = field(default=0, repr=False)
     _last_beat: float = field(default=float("-inf"), repr=False)
     _heard: float = field(default=float("-inf"), repr=False)  # of the last sign that it took down
+    _required: bool = field(default=False, repr=False)
 
     def beat(self) -> None:
         """Tell the board that its host is there; needed where no thread does it.
@@ -64,8 +65,10 @@ class Applied:
         """Return where the board has not put its settings back; it is asked only where in doubt.
 
         Raises `DeviceLost` where it has: what was measured since it last heard from us is worth
-        nothing, and whoever goes on sets them anew (`renew`).
+        nothing, and whoever goes on sets them anew (`renew`). A job that asks this before it keeps
+        anything may end after the board has put them back.
         """
+        self._required = True
         if self._board is None or self.before is None:
             return
         if self._board.clock() - self._heard > self._board.gone_after / 2 and not self._is_ours():
@@ -114,6 +117,8 @@ class Applied:
         if self._board is None or self.before is None:
             return
         if not self._is_ours():
+            if self._required:
+                return
             raise ConditionsChanged(
                 "the board put its settings back while it was measured, since it heard nothing "
                 f"from here for {self._board.gone_after:g} s; look after the link and measure again"

@@ -144,6 +144,14 @@ def test_a_restart_at_the_very_end_is_no_change_of_conditions(pi: ShimmedBoard) 
     assert not (pi.settings / "before").exists()
 
 
+def test_a_job_that_kept_nothing_unasked_may_end_after_they_were_put_back(pi: ShimmedBoard) -> None:
+    with change(pi) as state:
+        state.require()
+        put_back(pi)
+    with pytest.raises(ConditionsChanged, match="put its settings back"), change(pi):
+        put_back(pi)
+
+
 def test_putting_back_is_tried_once_more_where_the_link_is_lost(pi: ShimmedBoard) -> None:
     class Shaky(LocalTransport):
         left = 0
