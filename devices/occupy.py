@@ -12,6 +12,7 @@ from .base import Device
 from .errors import BoardInUse, DeviceLost, DeviceTimeout, InputError
 from .lease import Lease, held_lease, leased
 from .lease_place import FOLDER
+from .leftovers import end_leftovers
 from .quarantine import answered_for
 from .settings import applied
 from .settings_record import NOTHING
@@ -72,6 +73,7 @@ def _entered(
             )
         except BoardInUse as error:
             raise BoardInUse(f"{device.name}: {error}") from error
+        end_leftovers(device)
         # What is set on the board for the job: changed by whoever holds it, and by nobody else.
         if settings is None and device.wanted != NOTHING:
             settings = partial(applied, device.transport, device.wanted, device.workspace)

@@ -18,6 +18,7 @@ from ..devices.board_watch import watched
 from ..devices.conditions import boot_identifier, describe, mismatch, under
 from ..devices.errors import ConditionsChanged, DeviceError, DeviceLost, WorkerLost
 from ..devices.lease import Lease
+from ..devices.leftovers import end_leftovers
 from ..devices.occupy import occupied
 from ..devices.settings import Applied, settings_on
 from .board_record import BoardRecord, BoardRecorder, board_record
@@ -169,6 +170,8 @@ def run_campaign(
                     if restarted:
                         device = _looked_at_anew(device)
                         work.tell(f"{device.name} has restarted and was looked at anew")
+                    if restarts:
+                        end_leftovers(device)
                     work.prepare()
                     with (
                         watched(device.transport) as watch,
