@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from .adb_stream import Bytes, Link, send
 from .base import LINE_LIMIT
-from .errors import CommandFailed, DeviceError, DeviceTimeout
+from .errors import CommandFailed, DeviceError, DeviceLost, DeviceTimeout
 from .line_channel import took_longer
 from .process import brief
 from .remote_shell import announcing_command_line, kill_line, names_missing_program
@@ -227,6 +227,11 @@ class ShellProcess:
                 raise CommandFailed(
                     f"there is no program {argv[0]!r} on the board; install it there, or name it "
                     "by its whole path"
+                )
+            if code is not None and code > 128 and not self.stderr:
+                raise DeviceLost(
+                    f"a signal ended the board's shell before {self._name} began; run the same "
+                    "command again, and look at the board's memory if that does not help"
                 )
             if code is not None or len(self.stderr) > LINE_LIMIT:
                 words = self.stderr[-500:].decode(errors="replace").strip()

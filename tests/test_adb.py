@@ -274,6 +274,17 @@ def test_a_program_that_was_killed_is_told(both: tuple[AdbTransport, Serving]) -
     assert caught.value.killed
 
 
+def test_a_shell_that_was_killed_is_lost_and_not_refused(tmp_path: Path) -> None:
+    (tmp_path / "sh").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "sh").chmod(0o755)
+    with direct(AdbDevice(shell=str(tmp_path / "sh"))) as (transport, _):
+        with pytest.raises(DeviceLost, match="ended the board's shell before true began"):
+            transport.run(["true"], timeout=10)
+        (tmp_path / "sh").write_text("#!/bin/sh\nexit 1\n")
+        with pytest.raises(CommandFailed, match="cannot be started"):
+            transport.run(["true"], timeout=10)
+
+
 def test_what_a_shell_cannot_start_is_told(both: tuple[AdbTransport, Serving]) -> None:
     assert both[0].run(["echo", "x" * 65_300], timeout=10).stdout == b"x" * 65_300 + b"\n"
     with pytest.raises(CommandFailed, match="push a script"):
