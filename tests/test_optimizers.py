@@ -59,8 +59,8 @@ OPTIMIZERS: dict[str, tuple[Optimizer, Any]] = {
     ),
     "evolution": (evolution, EvolutionSettings(evaluations=60)),
     "guided evolution": (evolution, EvolutionSettings(evaluations=60, oversample=4)),
-    "nsga": (nsga, NsgaSettings(evaluations=60)),
-    "guided nsga": (nsga, NsgaSettings(evaluations=60, oversample=4)),
+    "nsga": (nsga, NsgaSettings(evaluations=40, population=12)),
+    "guided nsga": (nsga, NsgaSettings(evaluations=40, population=12, oversample=3)),
     "random": (random_search, RandomSettings(evaluations=60)),
     "guided random": (random_search, RandomSettings(evaluations=60, oversample=4)),
 }
