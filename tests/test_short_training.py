@@ -22,6 +22,7 @@ from boardfit.search.recipe import Recipe
 from boardfit.search.scoring import evaluate_on_batch_statistics
 from boardfit.search.short_training import ShortTraining, short_recipe
 from boardfit.search.supernet import cut_out
+from boardfit.search.training import train_network
 from boardfit.search.trial import Trial, best_trial
 
 PLAN = Plan(8, (Row(3, 16, 16, False, "relu", 2), Row(3, 32, 16, False, "relu", 1)), 16, None)
@@ -75,6 +76,23 @@ def test_each_proposal_begins_with_the_weights_of_the_network_before(data: Datas
     training.following(Evaluator(SPACE, training.score, MACS))([narrow], "iterate")
     assert training.architecture == narrow
     assert not torch.equal(training.weights.layer(name).weight, before)
+
+
+def test_each_round_trains_the_same_way_on_other_batches(data: Dataset) -> None:
+    training = begin(data)
+    first_step, second = SPACE.narrowed(0.8), SPACE.narrowed(0.4)
+    assert first_step != second
+    follow = training.following(Evaluator(SPACE, training.score, MACS))
+    follow([second])  # with the weights of the full network, which shall not be used later
+    follow([first_step], "iterate")
+    expected = cut_out(training.weights, SPACE.network(second))
+    train_network(expected, data, training.recipe, seed=1)
+    same_batches = cut_out(training.weights, SPACE.network(second))
+    train_network(same_batches, data, training.recipe, seed=0)
+    follow([second], "iterate")
+    found = training.weights.layer(expected.names[0]).weight
+    assert torch.equal(found, expected.layer(expected.names[0]).weight)
+    assert not torch.equal(found, same_batches.layer(expected.names[0]).weight)
 
 
 def test_the_full_network_is_scored_as_it_is(data: Dataset) -> None:
