@@ -10,8 +10,9 @@ import sys
 
 from parts import run_parts
 
-PARTS = ("targets", "nasbench", "samples")
-HOURS = ("optimizers", "winners", "cost")  # run where they are named, until their cells are there
+PARTS = ("targets", "nasbench", "samples", "step")
+# Run where they are named, until their cells are there.
+HOURS = ("supernet", "optimizers", "winners", "cost")
 
 if __name__ == "__main__":
     sys.exit(run_parts(PARTS, "search", if_named=HOURS))

@@ -19,7 +19,7 @@ Key = dict[str, Any]
 Value = dict[str, Any]
 
 RESULTS = Path(__file__).with_name("results")
-LOCKS = Path("runs/bench-cells")
+LOCKS = Path(__file__).parents[1] / "runs" / "bench-cells"
 
 
 class Cells:

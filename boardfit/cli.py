@@ -162,6 +162,24 @@ def search(
     training: Annotated[
         str, typer.Option("--training", help="ordered-dropout, single-path or sandwich.")
     ] = "ordered-dropout",
+    law: Annotated[
+        str | None,
+        typer.Option(
+            "--law",
+            help="Of the widths in training: mixed, uniform, tied or even; the rule has its own.",
+            show_default=False,
+        ),
+    ] = None,
+    full_fraction: Annotated[
+        float,
+        typer.Option(
+            "--full-fraction", min=0, max=1, help="Share of images at full width (dropout)."
+        ),
+    ] = 0.0,
+    groups: Annotated[
+        int | None,
+        typer.Option("--groups", min=1, help="Groups of images that share widths (dropout)."),
+    ] = None,
     optimizer: Annotated[
         str,
         typer.Option(
@@ -239,6 +257,9 @@ def search(
         margin=margin,
         seed=seed,
         training=cast(Any, training),  # checked by SearchSettings itself
+        law=cast(Any, law),
+        full_fraction=full_fraction,
+        groups=groups,
         optimizer=cast(Any, optimizer),
         guide=guide,
         race_images=race,

@@ -61,23 +61,38 @@ class WeightedLayer(nn.Module):
             self.weight.normal_(0.0, math.sqrt(gain / fan_in), generator=generator)
 
     def forward(
-        self, x: Tensor, *, kernel: int | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        *,
+        kernel: int | None = None,
+        mask: Tensor | None = None,
+        narrow: Layer | None = None,
     ) -> Tensor:
         """Run the layer; `kernel` takes the centre of the weights, and `mask` multiplies what the
-        activation gets (it keeps 0 at 0), so that batch statistics are those before the mask."""
+        activation gets (it keeps 0 at 0), so that batch statistics are those before the mask.
+        `narrow` runs a layer of fewer channels or a smaller kernel, with the first and the centre
+        of the weights; nothing is copied."""
+        weight: Tensor = self.weight
+        norm = self.norm
+        if narrow is not None:
+            weight = cut(weight, narrow)
+        elif kernel is not None:
+            weight = centre(weight, kernel)
+        filters = weight.shape[0]
+        bias = None if self.bias is None else self.bias[:filters]
         if self.layer.op == "fully_connected":
-            y = F.linear(x, self.weight, self.bias)
+            y = F.linear(x, weight, bias)
         else:
-            y = self._convolve(x, self.weight if kernel is None else centre(self.weight, kernel))
-        if self.norm is not None:
-            y = self.norm(y)
+            y = self._convolve(x, weight, bias)
+        if norm is not None:
+            y = norm(y) if filters == len(norm.weight) else _normalised(norm, y)
         if mask is not None:
             # In place: neither a convolution nor batch normalisation needs its output for the
             # backward pass, and a copy of a feature map costs as much as the multiplication.
             y = y.mul_(mask)
         return _ACTIVATIONS[self.layer.activation](y)
 
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         stride, size = self.layer.stride, weight.shape[-1]
         depthwise = self.layer.op == "depthwise_conv_2d"
         groups = weight.shape[0] if depthwise else 1
@@ -86,13 +101,42 @@ class WeightedLayer(nn.Module):
         if len(symmetric) < 2:
             (top, bottom), (left, right) = padding
             x, symmetric = F.pad(x, (left, right, top, bottom)), [0, 0]
-        return F.conv2d(x, weight, self.bias, stride, symmetric, 1, groups)
+        return F.conv2d(x, weight, bias, stride, symmetric, 1, groups)
 
 
 def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
     """TensorFlow's SAME: the rows to add before and after; the odd one comes after."""
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2
+
+
+def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch normalisation of the first channels, by their part of its weights and statistics."""
+    channels = x.shape[1]
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    if norm.training:
+        norm.num_batches_tracked.add_(1)
+    return F.batch_norm(
+        x,
+        norm.running_mean[:channels],
+        norm.running_var[:channels],
+        norm.weight[:channels],
+        norm.bias[:channels],
+        norm.training,
+        MOMENTUM,
+        norm.eps,
+    )
+
+
+def cut(weight: Tensor, narrow: Layer) -> Tensor:
+    """The part of a kernel that a layer of fewer channels, or a smaller kernel, is computed with:
+    its first filters and input channels, and its centre."""
+    if narrow.op == "fully_connected":
+        return weight[: narrow.output[-1], : narrow.inputs[0][-1]]
+    channels = 1 if narrow.op == "depthwise_conv_2d" else narrow.inputs[0][-1]
+    return centre(weight, narrow.kernel)[: narrow.output[-1], :channels]
 
 
 def centre(weight: Tensor, kernel: int) -> Tensor:
@@ -135,11 +179,6 @@ class NetworkModule(nn.Module):
             elif generator is not None:
                 layer.initialise(generator)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        last_use = {tensor: i for i, node in enumerate(network.nodes) for tensor in node.inputs}
-        self._steps = [
-            (number, node, [t for t in set(node.inputs) if last_use[t] == number])
-            for number, node in enumerate(network.nodes)
-        ]
 
     def layer(self, name: str) -> WeightedLayer:
         """The weighted layer of that name. Raises `KeyError` where there is none."""
@@ -154,22 +193,40 @@ class NetworkModule(nn.Module):
 
     def forward(self, images: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """Run the network; `see` is shown each tensor with its number (0: the images)."""
-        if images.dim() == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
-        tensors = {0: images}
+        return run(self.network, images, self._weighted, see)
+
+    def _weighted(self, number: int, x: Tensor) -> Tensor:
+        y: Tensor = self.layers[_key(self.network.nodes[number], number)](x)
+        return y
+
+
+def run(
+    network: Network,
+    images: Tensor,
+    weighted: Callable[[int, Tensor], Tensor],
+    see: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """The output of a network for images [N, C, H, W] or vectors [N, C]; `weighted` runs a node
+    that carries weights, given its number and its input, and `see` is shown each tensor with its
+    number (0: the images)."""
+    if images.dim() == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    last_use = {tensor: i for i, node in enumerate(network.nodes) for tensor in node.inputs}
+    tensors = {0: images}
+    if see is not None:
+        see(0, images)
+    for number, node in enumerate(network.nodes):
+        inputs = [tensors[tensor] for tensor in node.inputs]
+        if node.layer.weight_shapes:
+            tensors[number + 1] = weighted(number, inputs[0])
+        else:
+            tensors[number + 1] = _operator(node.layer, inputs)
         if see is not None:
-            see(0, images)
-        for number, node, finished in self._steps:
-            inputs = [tensors[tensor] for tensor in node.inputs]
-            if node.layer.weight_shapes:
-                tensors[number + 1] = self.layers[_key(node, number)](inputs[0])
-            else:
-                tensors[number + 1] = _run(node.layer, inputs)
-            if see is not None:
-                see(number + 1, tensors[number + 1])
-            for tensor in finished:
+            see(number + 1, tensors[number + 1])
+        for tensor in set(node.inputs):
+            if last_use[tensor] == number:
                 del tensors[tensor]
-        return tensors[len(self._steps)]
+    return tensors[len(network.nodes)]
 
 
 def _key(node: Node, number: int) -> str:
@@ -179,7 +236,7 @@ def _key(node: Node, number: int) -> str:
     return node.name.replace(".", "/") or f"node{number}"
 
 
-def _run(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+def _operator(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     """An operator without weights. Feature maps have their channels in axis 1, all else last."""
     x = inputs[0]
     axis = _channel_axis(layer.inputs[0])

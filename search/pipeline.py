@@ -192,7 +192,14 @@ def trained_supernet(
     with compute.ranks.training({"train": SUPERNET, "identity": identity}):
         train_supernet(
             supernet,
-            make_sampler(space, settings.training, rng),
+            make_sampler(
+                space,
+                settings.training,
+                rng,
+                law=settings.law,
+                full_fraction=settings.full_fraction,
+                groups=settings.groups,
+            ),
             dataset,
             settings.supernet,
             rng,

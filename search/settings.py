@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from ..devices.errors import InputError
 from .constraints import split_limit
 from .recipe import Recipe
+from .widths import Law, check_dropout, check_law
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
 BatchStatistics = Literal["holdout", "re-estimated"]
@@ -32,6 +33,9 @@ class SearchSettings:
     `evaluation.Race`). `guide` screens candidates by what was scored so far. With `int8` the
     trained networks are also written and measured as static int8 files; an int8 table asks for
     that by itself.
+
+    `law` is that of the widths in training (None: the training rule's own, see `widths`);
+    `full_fraction` and `groups` belong to ordered dropout.
     """
 
     target: str = "50%"
@@ -40,6 +44,9 @@ class SearchSettings:
     margin: bool = False
     seed: int = 0
     training: TrainingRule = "ordered-dropout"
+    law: Law | None = None
+    full_fraction: float = 0.0
+    groups: int | None = None
     optimizer: OptimizerName = "coordinate-descent"
     guide: bool = True
     evaluations: int = 120
@@ -63,6 +70,13 @@ class SearchSettings:
         if self.training not in get_args(TrainingRule):
             raise InputError(f"no training is called {self.training!r}; known: "
                              f"{', '.join(get_args(TrainingRule))}")  # fmt: skip
+        if self.law is not None:
+            check_law(self.law)
+        if self.training == "ordered-dropout":
+            check_dropout(self.full_fraction, self.groups)
+        elif self.full_fraction or self.groups is not None:
+            raise InputError(f"full_fraction and groups belong to ordered dropout; {self.training} "
+                             "has neither")  # fmt: skip
         if self.optimizer not in get_args(OptimizerName):
             raise InputError(f"no optimizer is called {self.optimizer!r}; known: "
                              f"{', '.join(get_args(OptimizerName))}")  # fmt: skip

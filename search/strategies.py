@@ -21,20 +21,27 @@ from .space import Architecture, SearchSpace
 from .supernet import SuperNetwork, reestimate
 from .task import Task
 from .trial import Evaluate, Trial
-from .widths import OrderedDropout, Sampler, Sandwich, SinglePath
+from .widths import Law, OrderedDropout, Sampler, Sandwich, SinglePath
 
 REESTIMATION_BATCHES = 4
 GUIDE = 12  # candidates for each that is scored; the default descent has the same guide
 
 
-def make_sampler(space: SearchSpace, rule: TrainingRule, rng: np.random.Generator) -> Sampler:
-    """The draws of a super-network's training, by the rule's name."""
-    samplers: dict[TrainingRule, Callable[[], Sampler]] = {
-        "ordered-dropout": lambda: OrderedDropout(space, rng),
-        "single-path": lambda: SinglePath(space, rng),
-        "sandwich": lambda: Sandwich(space, rng),
-    }
-    return samplers[rule]()
+def make_sampler(
+    space: SearchSpace,
+    rule: TrainingRule,
+    rng: np.random.Generator,
+    *,
+    law: Law | None = None,
+    full_fraction: float = 0.0,
+    groups: int | None = None,
+) -> Sampler:
+    """The draws of a super-network's training, by the rule's name; without a law the rule's own."""
+    if rule == "ordered-dropout":
+        return OrderedDropout(space, rng, law or OrderedDropout.law, full_fraction, groups)
+    if rule == "single-path":
+        return SinglePath(space, rng, law or SinglePath.law)
+    return Sandwich(space, rng, law or Sandwich.law)
 
 
 def optimize(

@@ -7,7 +7,8 @@ dropout, NetAdaptV2); deployment cuts the weights. For image n with M[n] filters
 
 where fit(x) takes the first min(C, cap) channels of x and pads them with zeros. Channels that a
 sub-network does not have are exactly zero on both sides, so the number of channels that an image
-really has is never needed. Masked and sliced outputs agree for every architecture.
+really has is never needed. Masked and sliced outputs agree for every architecture; a batch of one
+architecture is trained in the sliced form, which costs only what that network costs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from ..devices.errors import DataError, SpaceError
 from ..profiler.layers import Network
 from .depth_stages import MapHead, SkipSum, Upsample
-from .network_module import NetworkModule, WeightedLayer, centre
+from .network_module import NetworkModule, WeightedLayer, cut, run
 from .space import Architecture, Join, SearchSpace, Stage
 from .stages import Head, InvertedResidual, Stem
 from .widths import Draw
@@ -99,7 +100,11 @@ def _(stage: InvertedResidual, layer: FindLayer, x: Tensor, draw: Draw) -> Tenso
         h = h * _gate(stage, layer, h, draw[:, 1], expanded)
     else:
         h = activate(depthwise(h, kernel=kernel, mask=expanded))
-    f = layer(f"{stage.name}.project")(h, mask=kept)
+    project, passing = layer(f"{stage.name}.project"), min(stage.input_filters, stage.cap)
+    if stage.has_residual and passing == stage.filters:
+        # m * f(x) + m * x + (1 - m) * x, with the mask in the addition
+        return torch.addcmul(x, project(h), kept)
+    f = project(h, mask=kept)
     return f if stage.cap == 0 and not stage.has_residual else _bypass(stage, x, f, kept)
 
 
@@ -126,10 +131,7 @@ def _gate(
 def _bypass(stage: InvertedResidual, x: Tensor, f: Tensor, kept: Tensor) -> Tensor:
     """Add to the masked filters f what passes by: the residual, and x on removed filters."""
     passing = min(stage.input_filters, stage.cap)
-    if stage.has_residual:
-        if passing == stage.filters:
-            return f + x  # m * x + (1 - m) * x
-        # Beyond the cap x is only the residual of filters that stay.
+    if stage.has_residual:  # beyond the cap x is only the residual of filters that stay
         kept = kept.clone()
         kept[:, :passing] = 1.0
         return torch.addcmul(f, x, kept)
@@ -173,7 +175,8 @@ class SuperNetwork(nn.Module):
 
     `forward` takes images [N, C, H, W] and a draw [N, coordinates] (see `widths`), each image
     through its own sub-network. `slice` gives one architecture as a module of its own. Weights are
-    drawn from `generator`. Raises `SpaceError` where a layer with weights has no name.
+    drawn from `generator`. Raises `SpaceError` where a layer with weights has no name, and from
+    `forward` where images differ in their architectures and a stage has no masked form.
     """
 
     def __init__(self, space: SearchSpace, generator: torch.Generator) -> None:
@@ -189,9 +192,16 @@ class SuperNetwork(nn.Module):
         self._common = [i for i, c in enumerate(space.coordinates) if not c.is_width]
 
     def forward(self, images: Tensor, draw: Draw) -> Tensor:
-        expected = (len(images), len(self.space.coordinates))
-        if draw.shape != expected:
-            raise SpaceError(f"the draw is {draw.shape}, expected (images, coordinates) {expected}")
+        self._check(images, draw)
+        if (draw == draw[0]).all():
+            return self._as_one(images, tuple(draw[0].tolist()))
+        return self.forward_masked(images, draw)
+
+    def forward_masked(self, images: Tensor, draw: Draw) -> Tensor:
+        """`forward`, but masked also where all images have one architecture: at the costs of the
+        full network, which a small network's new shapes can exceed where a library compiles a
+        kernel for each."""
+        self._check(images, draw)
         if (draw[:, self._common] != draw[0, self._common]).any():
             raise SpaceError("all images of a batch need the same kernels and operators")
         tensors = [images.contiguous(memory_format=torch.channels_last)]
@@ -206,6 +216,33 @@ class SuperNetwork(nn.Module):
                 tensors.append(masked(stage, self.full.layer, x, choice))
             begin = end
         return tensors[-1]
+
+    def _check(self, images: Tensor, draw: Draw) -> None:
+        expected = (len(images), len(self.space.coordinates))
+        if draw.shape != expected:
+            raise SpaceError(f"the draw is {draw.shape}, expected (images, coordinates) {expected}")
+
+    def _as_one(self, images: Tensor, architecture: Architecture) -> Tensor:
+        """A batch in which all images have one architecture, on parts of the weights: the same
+        outputs and gradients as with masks, at the costs of that network alone."""
+        network = self.space.network(architecture)
+
+        def weighted(number: int, x: Tensor) -> Tensor:
+            node = network.nodes[number]
+            y: Tensor = self.full.layer(node.name)(x, narrow=node.layer)
+            return y
+
+        outputs = run(network, images, weighted)
+        # Layers that it does not have get gradients of 0, as with masks: optimisers go on with
+        # their moments, and processes that share gradients wait for all of them.
+        names = {node.name for node in network.nodes}
+        absent = [p for n in self.full.names if n not in names for p in self._parameters_of(n)]
+        if absent and torch.is_grad_enabled():
+            outputs = outputs + 0.0 * torch.stack([p.sum() for p in absent]).sum()
+        return outputs
+
+    def _parameters_of(self, name: str) -> list[nn.Parameter]:
+        return list(self.full.layer(name).parameters())
 
     def slice(self, architecture: Architecture) -> NetworkModule:
         """One architecture with its own copy of the weights: the first filters, the centres of
@@ -224,17 +261,11 @@ def cut_out(source: NetworkModule, network: Network) -> NetworkModule:
     module.to(first.device, first.dtype)
     with torch.no_grad():
         for name in module.names:
-            wide = source.layer(name).state_dict()
-            for field, target in module.layer(name).state_dict().items():
-                target.copy_(_cut(wide[field], target.shape))
+            narrow, wide = module.layer(name), source.layer(name).state_dict()
+            wide["weight"] = cut(wide["weight"], narrow.layer)
+            for field, target in narrow.state_dict().items():
+                target.copy_(wide[field][tuple(slice(size) for size in target.shape[:1])])
     return module.train(source.training)
-
-
-def _cut(source: Tensor, shape: torch.Size) -> Tensor:
-    """The first entries along the channels, the centre of the kernel."""
-    if len(shape) == 4:
-        source = centre(source, shape[-1])
-    return source[tuple(slice(size) for size in shape[:2])]
 
 
 def reestimate(module: NetworkModule, batches: Iterable[Tensor]) -> None:

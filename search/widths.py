@@ -23,7 +23,7 @@ from ..devices.errors import SpaceError
 from .space import Architecture, SearchSpace
 
 Draw = NDArray[np.int64]
-Law = Literal["mixed", "uniform"]
+Law = Literal["mixed", "uniform", "tied", "even"]
 SPREAD = 0.25  # of a coordinate around its image's scale, as a part of the coordinate's range
 
 
@@ -40,20 +40,27 @@ def repeat(architecture: Architecture, batch: int) -> Draw:
 
 
 def draw_rows(space: SearchSpace, rng: np.random.Generator, law: Law, rows: int) -> Draw:
-    """Random architectures, one a row, kernels in common.
+    """Random architectures, one a row, kernels in common and uniform. The law of the widths:
 
-    `uniform`: each width is uniform over its values, so that nearly all networks are of middle
-    size. `mixed`: one scale is uniform for the whole row and each width deviates from it (normal,
-    standard deviation 0.25 of its range), so that small and large networks are seen too. Kernels
-    are uniform.
+    `uniform`: each is uniform over its values, independently of the others (NetAdaptV2, recalled),
+    so that nearly all networks are of middle size.
+    `tied`: one scale for the whole row, uniform; all widths are that part of their range.
+    `mixed`: tied, and each width deviates from the scale (normal, standard deviation 0.25 of its
+    range), so that small and large networks of every shape are seen.
+    `even`: mixed, but the scale is the root of a uniform number: operations grow with the product
+    of two widths, so that these, and not the widths, are about uniform.
     """
     coordinates = space.coordinates
     last = np.array([len(c.values) - 1 for c in coordinates])
-    if law == "mixed":
-        scale = rng.uniform(0.0, 1.0, (rows, 1)) + rng.normal(0.0, SPREAD, (rows, len(last)))
-        indices = np.rint(np.clip(scale, 0.0, 1.0) * last).astype(np.int64)
-    else:
+    if law == "uniform":
         indices = rng.integers(0, last + 1, (rows, len(last)))
+    else:
+        scale = rng.uniform(0.0, 1.0, (rows, 1))
+        if law == "even":
+            scale = np.sqrt(scale)
+        if law != "tied":
+            scale = scale + rng.normal(0.0, SPREAD, (rows, len(last)))
+        indices = np.rint(np.clip(scale, 0.0, 1.0) * last).astype(np.int64)
     common = np.array([not c.is_width for c in coordinates])
     indices[:, common] = rng.integers(0, last[common] + 1)
     values = np.zeros((len(last), last.max() + 1), dtype=np.int64)
@@ -63,9 +70,18 @@ def draw_rows(space: SearchSpace, rng: np.random.Generator, law: Law, rows: int)
     return drawn
 
 
-def _check_law(law: str) -> None:
+def check_law(law: str) -> None:
+    """Raise `SpaceError` where no law has that name."""
     if law not in get_args(Law):
         raise SpaceError(f"no law is called {law!r}; known: {', '.join(get_args(Law))}")
+
+
+def check_dropout(full_fraction: float, groups: int | None) -> None:
+    """Raise `SpaceError` where ordered dropout has no such settings."""
+    if not 0.0 <= full_fraction <= 1.0:
+        raise SpaceError(f"full_fraction is {full_fraction}; it has to lie in [0, 1]")
+    if groups is not None and groups < 1:
+        raise SpaceError(f"groups is {groups}; it has to be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -84,11 +100,8 @@ class OrderedDropout:
     groups: int | None = None
 
     def __post_init__(self) -> None:
-        _check_law(self.law)
-        if not 0.0 <= self.full_fraction <= 1.0:
-            raise SpaceError(f"full_fraction is {self.full_fraction}; it has to lie in [0, 1]")
-        if self.groups is not None and self.groups < 1:
-            raise SpaceError(f"groups is {self.groups}; it has to be 1 or more")
+        check_law(self.law)
+        check_dropout(self.full_fraction, self.groups)
 
     def draw(self, batch: int) -> list[Draw]:
         """One draw, with a row of its own for each image or group."""
@@ -109,7 +122,7 @@ class SinglePath:
     law: Law = "uniform"
 
     def __post_init__(self) -> None:
-        _check_law(self.law)
+        check_law(self.law)
 
     def draw(self, batch: int) -> list[Draw]:
         """One draw, with one row repeated."""
@@ -126,7 +139,7 @@ class Sandwich:
     between: int = 2
 
     def __post_init__(self) -> None:
-        _check_law(self.law)
+        check_law(self.law)
         if self.between < 0:
             raise SpaceError(f"between is {self.between}; it has to be 0 or more")
 

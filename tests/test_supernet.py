@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
-from boardfit.devices.errors import DataError, SpaceError
+from boardfit.devices.errors import DataError, InputError, SpaceError
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.search.network_module import WeightedLayer
+from boardfit.search.metrics import macs
+from boardfit.search.network_module import WeightedLayer, cut
+from boardfit.search.settings import SearchSettings
 from boardfit.search.space import Choice, Coordinate, SearchSpace, Stage
 from boardfit.search.spaces import open_space
 from boardfit.search.stages import Bypass, Head, InvertedResidual, Residual, Stem
+from boardfit.search.strategies import make_sampler
 from boardfit.search.supernet import FindLayer, SuperNetwork, masked, reestimate, width_mask
 from boardfit.search.widths import (
     Draw,
@@ -69,7 +74,7 @@ def check_masked_equals_sliced(
     generator = torch.Generator().manual_seed(2)
     images = torch.randn(len(draw), channels, height, width, generator=generator).to(dtype)
     with torch.no_grad():
-        outputs = network(images, draw)
+        outputs = network.forward_masked(images, draw)
         for image, output, row in zip(images, outputs, draw, strict=True):
             sliced = network.slice(tuple(int(value) for value in row))(image[None])[0]
             assert sliced.shape == output.shape
@@ -80,8 +85,8 @@ def check_masked_equals_sliced(
 @st.composite
 def small_spaces(draw: st.DrawFn) -> SearchSpace:
     """Spaces with blocks of every kind, wider and narrower than what comes in."""
-    granule = 2
-    widths = st.sampled_from([2, 4, 6, 8])
+    granule = draw(st.sampled_from([1, 2, 3]))
+    widths = st.sampled_from([granule * count for count in (1, 2, 3, 4)])
     stem = Stem("stem", draw(widths), stride=draw(st.sampled_from([1, 2])), granule=granule)
     stages: list[Stage] = [stem]
     channels = stem.filters
@@ -93,7 +98,7 @@ def small_spaces(draw: st.DrawFn) -> SearchSpace:
                 name=f"block{number}",
                 input_filters=channels,
                 filters=filters,
-                expansion=draw(st.sampled_from([4, 10])),
+                expansion=granule * draw(st.sampled_from([2, 5])),
                 kernels=draw(st.sampled_from([(3,), (3, 5), (1, 3, 7)])),
                 stride=draw(st.sampled_from([1, 1, 2])),
                 squeeze_excite=draw(st.booleans()),
@@ -106,8 +111,8 @@ def small_spaces(draw: st.DrawFn) -> SearchSpace:
             )
         )
         channels = filters
-    hidden = draw(st.sampled_from([None, 4]))
-    stages.append(Head("head", 6, 3, hidden, granule))
+    hidden = draw(st.sampled_from([None, 2 * granule]))
+    stages.append(Head("head", 3 * granule, 3, hidden, granule))
     return SearchSpace("small", (32, 32, 3), 3, tuple(stages))
 
 
@@ -251,7 +256,7 @@ def test_training_statistics_do_not_see_the_mask() -> None:
         network = SuperNetwork(space, torch.Generator().manual_seed(1))
         architecture = list(space.full)
         architecture[[c.name for c in space.coordinates].index("block1.expansion")] = expansion
-        network(images, repeat(tuple(architecture), 8))
+        network.forward_masked(images, repeat(tuple(architecture), 8))
         norm = network.full.layer("block1.depthwise").norm
         assert norm is not None
         assert norm.running_mean is not None
@@ -267,7 +272,9 @@ def test_gradients_reach_exactly_what_the_image_has() -> None:
     architecture = list(space.full)
     architecture[names.index("block4.filters")] = 16
     architecture[names.index("block5.filters")] = 0
-    network(torch.randn(2, 3, 32, 32), repeat(tuple(architecture), 2)).sum().backward()
+    images = torch.randn(2, 3, 32, 32)
+    outputs = network.forward_masked(images, repeat(tuple(architecture), 2))
+    outputs.sum().backward()  # type: ignore[no-untyped-call]
     kept = network.full.layer("block4.project").weight.grad
     gone = network.full.layer("block5.project").weight.grad
     assert kept is not None
@@ -275,6 +282,56 @@ def test_gradients_reach_exactly_what_the_image_has() -> None:
     assert bool((kept[:16].flatten(1).abs().sum(1) > 0).all())
     assert not kept[16:].any()
     assert not gone.any()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_of_one_architecture_is_trained_as_its_slice(seed: int) -> None:
+    """Outputs, gradients and batch statistics, in training mode."""
+    network = super_network(open_space("mobilenetv3-32"))
+    architecture = network.space.random(np.random.default_rng(seed))
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    network.train()
+    sliced = network.slice(architecture)
+    outputs, expected = network(images, repeat(architecture, 4)), sliced(images)
+    torch.testing.assert_close(outputs, expected)
+    loss: Tensor = outputs.square().sum() + expected.square().sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+    for name in network.full.names:
+        whole = network.full.layer(name)
+        if name not in sliced.names:
+            for parameter in whole.parameters():
+                assert parameter.grad is not None
+                assert not parameter.grad.any()
+            continue
+        part = sliced.layer(name)
+        for parameter, narrow in zip(whole.parameters(), part.parameters(), strict=True):
+            assert parameter.grad is not None
+            assert narrow.grad is not None
+            if parameter.dim() == 4:
+                got = cut(parameter.grad, part.layer)
+            else:
+                got = parameter.grad[tuple(slice(size) for size in narrow.shape)]
+            torch.testing.assert_close(got, narrow.grad)
+            total = float(parameter.grad.abs().sum())  # and nothing beyond
+            assert total == pytest.approx(float(narrow.grad.abs().sum()))
+        for buffer, narrow_buffer in zip(whole.buffers(), part.buffers(), strict=True):
+            size = narrow_buffer.shape[0] if narrow_buffer.dim() else None
+            torch.testing.assert_close(buffer[:size] if size else buffer, narrow_buffer)
+
+
+def test_a_batch_of_one_architecture_has_the_gradients_of_the_masked_form() -> None:
+    network = super_network(open_space("mobilenetv3-32"))
+    architecture = network.space.random(np.random.default_rng(7))
+    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    gradients = []
+    for forward in (network, network.forward_masked):
+        network.zero_grad()
+        forward(images, repeat(architecture, 3)).square().sum().backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    sliced, masked_form = gradients
+    assert all(gradient is not None for gradient in sliced.values())
+    for name, gradient in masked_form.items():
+        torch.testing.assert_close(sliced[name], gradient)
 
 
 def test_a_slice_is_a_copy() -> None:
@@ -365,8 +422,9 @@ def test_a_stage_of_ones_own_can_be_trained() -> None:
 
 def test_a_stage_without_a_masked_form_is_refused() -> None:
     network = SuperNetwork(space_with(Pointwise("own", 5)), torch.Generator())
+    assert network(torch.zeros(2, 3, 8, 8), repeat(network.space.full, 2)).shape == (2, 3)
     with pytest.raises(SpaceError, match="Pointwise has no masked form"):
-        network(torch.zeros(2, 3, 8, 8), repeat(network.space.full, 2))
+        network(torch.zeros(2, 3, 8, 8), np.array([network.space.full, network.space.smallest]))
 
 
 @dataclass(frozen=True)
@@ -432,12 +490,14 @@ def samplers(seed: int) -> list[Sampler]:
         OrderedDropout(SPACE, rng, "uniform", full_fraction=0.5),
         OrderedDropout(SPACE, rng, groups=3),
         SinglePath(SPACE, rng),
+        OrderedDropout(SPACE, rng, "tied"),
+        OrderedDropout(SPACE, rng, "even", groups=2),
         SinglePath(SPACE, rng, "mixed"),
         Sandwich(SPACE, rng, between=1),
     ]
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(8))
 def test_every_row_of_every_draw_is_in_the_space(index: int) -> None:
     for _ in range(5):
         for draw in samplers(4)[index].draw(9):
@@ -448,7 +508,7 @@ def test_every_row_of_every_draw_is_in_the_space(index: int) -> None:
                 SPACE.check(tuple(row.tolist()))
 
 
-@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize("index", range(8))
 def test_a_sampler_is_decided_by_its_generator(index: int) -> None:
     def first(seed: int) -> list[list[list[int]]]:
         return [draw.tolist() for draw in samplers(seed)[index].draw(5)]
@@ -457,22 +517,60 @@ def test_a_sampler_is_decided_by_its_generator(index: int) -> None:
     assert first(1) != first(2)
 
 
-@pytest.mark.parametrize("law", ["mixed", "uniform"])
-def test_both_laws_reach_every_value(law: Law) -> None:
+@pytest.mark.parametrize("law", get_args(Law))
+def test_every_law_reaches_every_value(law: Law) -> None:
     rng = np.random.default_rng(0)
     rows = np.concatenate([draw_rows(SPACE, rng, law, 50) for _ in range(60)])
     for column, coordinate in enumerate(SPACE.coordinates):
         assert set(rows[:, column].tolist()) == set(coordinate.values)
 
 
+def positions(law: Law, rows: int = 4000) -> NDArray[np.float64]:
+    """Where drawn widths lie between the smallest (0) and the largest (1) of their coordinate."""
+    drawn = draw_rows(SPACE, np.random.default_rng(0), law, rows)[:, ~KERNELS]
+    low = np.array([c.values[0] for c in SPACE.coordinates])[~KERNELS]
+    found: NDArray[np.float64] = (drawn - low) / (np.array(SPACE.full)[~KERNELS] - low)
+    return found
+
+
+def test_the_uniform_law_is_uniform_and_independent() -> None:
+    found = positions("uniform")
+    assert found.mean(axis=0) == pytest.approx(0.5, abs=0.03)
+    for column, coordinate in enumerate(c for c in SPACE.coordinates if c.kind != "kernel"):
+        count = len(np.unique(found[:, column]))
+        assert count == len(coordinate.values)
+        assert found[:, column].std() == pytest.approx(
+            np.sqrt((count + 1) / (count - 1) / 12), rel=0.05
+        )
+    correlation = np.corrcoef(found.T) - np.eye(found.shape[1])
+    assert abs(correlation).max() < 0.08
+
+
+def test_the_tied_law_has_one_scale_for_all_widths_of_a_row() -> None:
+    found = positions("tied")
+    finest = np.array([len(c.values) - 1 for c in SPACE.coordinates])[~KERNELS]
+    assert (abs(found - found[:, finest.argmax(), None]) <= 0.5 / finest + 0.5 / finest.max()).all()
+    scale = found[:, finest.argmax()]
+    assert scale.mean() == pytest.approx(0.5, abs=0.02)
+    assert scale.std() == pytest.approx(np.sqrt(1 / 12), rel=0.05)
+
+
 def test_the_mixed_law_reaches_small_and_large_networks() -> None:
-    rng = np.random.default_rng(0)
-    full = np.array(SPACE.full)[~KERNELS]
-    spread = {}
-    for law in ("mixed", "uniform"):
-        rows = draw_rows(SPACE, rng, law, 2000)[:, ~KERNELS]
-        spread[law] = (rows / full).mean(axis=1).std()
-    assert spread["mixed"] > 2.5 * spread["uniform"]
+    mixed, uniform = positions("mixed").mean(axis=1), positions("uniform").mean(axis=1)
+    assert mixed.std() > 2.5 * uniform.std()
+    assert mixed.mean() == pytest.approx(0.5, abs=0.02)
+    deviation = positions("mixed") - mixed[:, None]
+    assert deviation.std() == pytest.approx(0.2, abs=0.04)  # 0.25, cut at both ends
+
+
+def test_the_even_law_has_operations_evenly() -> None:
+    def shares(law: Law) -> NDArray[np.float64]:
+        rows = draw_rows(SPACE, np.random.default_rng(0), law, 400)
+        operations: NDArray[np.float64] = macs(SPACE)(rows)
+        return operations / float(macs(SPACE)([SPACE.full])[0])
+
+    assert shares("even").mean() == pytest.approx(0.5, abs=0.05)
+    assert shares("mixed").mean() < 0.4
 
 
 def test_the_full_fraction_is_kept() -> None:
@@ -515,3 +613,23 @@ def test_settings_out_of_range_are_refused() -> None:
         Sandwich(SPACE, rng, between=-1)
     with pytest.raises(SpaceError, match="no law is called 'normal'"):
         SinglePath(SPACE, rng, "normal")  # type: ignore[arg-type]
+
+
+def test_a_sampler_by_its_rule_has_the_rules_own_law_unless_told() -> None:
+    rng = np.random.default_rng(1)
+    assert make_sampler(SPACE, "ordered-dropout", rng) == OrderedDropout(SPACE, rng)
+    assert make_sampler(SPACE, "single-path", rng) == SinglePath(SPACE, rng)
+    assert make_sampler(SPACE, "sandwich", rng, law="tied") == Sandwich(SPACE, rng, "tied")
+    dropout = make_sampler(
+        SPACE, "ordered-dropout", rng, law="uniform", full_fraction=0.1, groups=4
+    )
+    assert dropout == OrderedDropout(SPACE, rng, "uniform", 0.1, 4)
+
+
+def test_settings_of_a_search_that_no_sampler_has_are_refused() -> None:
+    with pytest.raises(SpaceError, match="known: mixed, uniform, tied, even"):
+        SearchSettings(law="normal")  # type: ignore[arg-type]
+    with pytest.raises(SpaceError, match="full_fraction is 2"):
+        SearchSettings(full_fraction=2.0)
+    with pytest.raises(InputError, match="belong to ordered dropout; sandwich has neither"):
+        SearchSettings(training="sandwich", groups=3)
