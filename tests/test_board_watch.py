@@ -17,6 +17,7 @@ from boardfit.devices.fake import FakeTransport
 from boardfit.devices.local import LocalTransport
 
 from .shimmed_board import ShimmedBoard, shimmed_board, stateful
+from .transport_boards import BOARDS
 
 
 @pytest.fixture
@@ -56,6 +57,18 @@ def test_what_begins_meanwhile_is_seen_without_waiting(pi: ShimmedBoard) -> None
             ()
         }
         assert news == ("frequency capped",)
+
+
+@pytest.mark.parametrize("way", ["ssh", "adb-direct", "adb-server"])
+def test_a_board_is_watched_over_any_way(way: str, tmp_path: Path, pi: ShimmedBoard) -> None:
+    """The tools of a board that another process reaches are its own; the files are these."""
+    with BOARDS[way](tmp_path / "way") as board:
+        with watched(board.transport, pause=0, root=pi.root) as watch:
+            found = until(watch, lambda found: len(found) >= 2)
+            found += watch.look()
+        assert {seen.state.facts["temperature"] for seen in found} == {48.312}
+        assert {seen.state.uptime for seen in found} == {4711.25}
+        board.transport.close()
 
 
 def test_the_moment_is_asked_for(pi: ShimmedBoard) -> None:

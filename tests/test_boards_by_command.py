@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from boardfit.devices.board_state import read_state
 from boardfit.devices.local import LocalTransport
 from boardfit.devices.occupy import occupied
 from boardfit.profiler.connect import connect
@@ -142,6 +143,24 @@ def test_a_phone_is_added_around_a_server_and_through_one(phone: Serving, tmp_pa
         assert {states[name] for name in ("near", "far", "only")} == {"ready"}
     said = user.boardfit("devices", "add", "gone", "--transport", "adb", code=3)
     assert "adb start-server" in said
+
+
+def test_no_board_is_measured_before_it_is_cool(
+    user: User, sshd: Sshd, phone: Serving, tmp_path: Path
+) -> None:
+    """The limit is asked for over any way; this machine may show no temperature at all."""
+    user.inventory.write_text(
+        "[boards.pi]\ntransport = 'ssh'\nhost = 'lab-pi'\nlimits = { start_below = 0.5 }\n"
+        f"[boards.pixel]\ntransport = 'adb'\nserial = '{phone.serial}'\nserver = false\n"
+        f"workspace = '{tmp_path / 'phone'}'\nlimits = {{ start_below = 0.5 }}\n"
+    )
+    model = tmp_path / "m.tflite"
+    model.write_bytes(emit(small_network(8)))
+    if read_state(LocalTransport()).facts.get("temperature") is not None:
+        pytest.skip("this machine shows its temperature, and would be waited for")
+    for name in ("pi", "pixel"):
+        said = user.boardfit("profile", "--device", name, model, "--wait", "60", code=4)
+        assert "shows no temperature that could be waited for" in said
 
 
 def test_a_board_that_another_job_has_is_not_waited_for(tmp_path: Path) -> None:
