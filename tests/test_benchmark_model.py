@@ -414,6 +414,34 @@ def test_a_delegate_that_the_platform_lacks_is_refused(board: Device) -> None:
             list(session.measure([("m", 1)]))
 
 
+@pytest.mark.parametrize(("delegate", "name"), [("gpu", "GPU"), ("nnapi", "NNAPI")])
+def test_a_delegate_is_asked_for_and_audited(
+    board: Device, tmp_path: Path, delegate: str, name: str
+) -> None:
+    """With a few lines of shell, since no machine of ours has these delegates."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(emit(SMALL))
+    timings = "Inference timings in us: Init: 1, First inference: 900, Warmup (avg): 900, Inference"
+
+    def tool(says: str) -> Device:
+        return with_script(
+            board,
+            f"echo \"$@\" >\"$0.args\"\necho '{says}'\necho 'count=1 curr=900'\n"
+            f"echo '{timings} (avg): 900'",
+        )
+
+    whole = f"Explicitly applied {name} delegate, and the model graph will be completely executed"
+    runtime = f"benchmark_model:{delegate}"
+    found = profile_model(path, tool(f"{whole} by the delegate."), ONCE, runtime=runtime)
+    assert found.conditions["runtime"] == runtime
+    assert found.placement.outside == ()
+    (arguments,) = Path(board.workspace).glob("benchmark-*/benchmark_model.args")
+    assert f"--use_{delegate}=true" in arguments.read_text().split()
+    nothing = f"Though {name} delegate is explicitly applied, the model graph will not be executed"
+    with pytest.raises(WorkerError, match=f"the delegate {delegate} on local runs nothing of"):
+        profile_model(path, tool(f"{nothing} by the delegate."), ONCE, runtime=runtime)
+
+
 SYSTEMS = {  # what runs the script, and what has the few programs that it uses
     "Android's": ("mksh", "toybox"),
     "busybox": ("busybox", "busybox"),

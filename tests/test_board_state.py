@@ -98,6 +98,8 @@ def test_a_clock_that_the_system_limits_is_seen(pi: ShimmedBoard) -> None:
     assert later.slowed_by(first, first) == ("clock limited",)
     # What was limited from the beginning is how the board is set.
     assert later.slowed_by(later, later) == later.slowed_by() == ()
+    pi.write("sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq", "1436000\n")  # 5 % less
+    assert read_state(pi.transport, root=pi.root).slowed_by(first, first) == ()
 
 
 def test_a_processor_of_a_pc_that_was_throttled_meanwhile_is_seen(pi: ShimmedBoard) -> None:

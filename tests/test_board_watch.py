@@ -12,7 +12,7 @@ import pytest
 from boardfit.devices.base import Channel, Completed
 from boardfit.devices.board_state import MOST_LINES
 from boardfit.devices.board_watch import BoardWatch, Seen, watched
-from boardfit.devices.errors import DeviceLost
+from boardfit.devices.errors import DeviceLost, DeviceTimeout
 from boardfit.devices.fake import FakeTransport
 from boardfit.devices.local import LocalTransport
 
@@ -193,6 +193,44 @@ def test_a_lost_link_ends_it_quietly() -> None:
     watch = BoardWatch(FakeTransport(), channel, "")
     assert watch.seen() == watch.seen() == []
     assert channel.closed
+
+
+class _Says(_Endless):
+    """A script that says this and nothing more for now."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(b"")
+        self.lines = [line.encode() for line in lines]
+
+    def receive(self, *, timeout: float) -> bytes:
+        if not self.lines:
+            raise DeviceTimeout("nothing yet; look again")
+        return self.lines.pop(0)
+
+
+def limit(share: float) -> tuple[str, ...]:
+    """What a board says of how much of its clock it may use."""
+    policy = "file /sys/devices/system/cpu/cpufreq/policy0"
+    hertz = f"{policy}/scaling_max_freq\t{share * 1000:.0f}"
+    return "state 1.0", hertz, f"{policy}/cpuinfo_max_freq\t1000", "end"
+
+
+def flags(bits: str) -> tuple[str, ...]:
+    return "state 1.0", "file /x\t1", "tool get_throttled", f"|throttled={bits}", "end"
+
+
+def test_what_a_tool_did_not_say_is_compared_with_what_it_said_last() -> None:
+    silent = *limit(1.0), *limit(1.0)
+    channel = _Says(*flags("0x0"), *silent, *flags("0x40000"), *silent, *flags("0x40000"))
+    found = BoardWatch(FakeTransport(), channel, "").seen()
+    assert [seen.slowed_by for seen in found] == [(), (), (), ("throttled",), (), (), ()]
+
+
+def test_a_clock_that_sinks_little_by_little_is_limited() -> None:
+    channel = _Says(*limit(1.0), *limit(0.95), *limit(0.91), *limit(0.88), *limit(1.0))
+    found = BoardWatch(FakeTransport(), channel, "").seen()
+    assert [seen.slowed_by for seen in found] == [(), (), (), ("clock limited",), ()]
+    assert not channel.closed
 
 
 def answers(count: int) -> Iterator[bytes]:
