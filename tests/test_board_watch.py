@@ -81,6 +81,19 @@ def test_the_moment_is_asked_for(pi: ShimmedBoard) -> None:
     assert watch.seen() == []
 
 
+@pytest.mark.parametrize(("kind", "seconds"), [("raspberry_pi", "2"), ("android", "6")])
+def test_a_phone_is_asked_less_often(
+    kind: str, seconds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = stateful(shimmed_board(kind, tmp_path, monkeypatch))
+    sleep = board.folder / "bin" / "sleep"
+    sleep.write_text('#!/bin/sh\necho "$1" >>"$SHIM_STATE/slept"\nexec /bin/sleep 0.01\n')
+    sleep.chmod(0o755)
+    with watched(board.transport, pause=2, root=board.root) as watch:
+        until(watch, lambda found: len(found) >= 3)
+    assert set((board.state / "slept").read_text().split()) == {seconds}
+
+
 def test_the_script_ends_with_the_watch(pi: ShimmedBoard) -> None:
     with watched(pi.transport, pause=1000, root=pi.root) as watch:
         until(watch, lambda found: len(found) == 1)
