@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from .layers import Layer, Network
 from .losses import repeated
 from .measurement import Measurement
 from .model_format import AUTO, TFLITE, format_of_runtime
-from .one_run import Source
+from .one_run import Models, Source
 from .open_session import open_session
 from .plan import OPERATORS, TablePlan, operator_entry
 from .progress import Report, silent, telling
@@ -59,12 +59,14 @@ class _OneBoard:
     memory_cap: int
     dtype: str
     report: Report
+    models: Models = field(default_factory=lambda: Models({}))
 
     def measure(self, schedule: Schedule, stage: str) -> Summary:
+        self.models.add(sources(self.store.entries().values(), self.runtime))
         return run_campaign(
             self.store,
             self.device,
-            sources(self.store.entries().values(), self.runtime),
+            self.models,
             schedule,
             threads=self.threads,
             runtime=self.runtime,

@@ -114,7 +114,7 @@ def require_conditions(
 def run_campaign(
     store: Store,
     device: Device,
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Source] | Models,
     schedule: Schedule,
     *,
     threads: int = 1,
@@ -128,7 +128,8 @@ def run_campaign(
 ) -> Summary:
     """Measure every entry of `store` by the schedule; return when all is measured.
 
-    `sources` gives the model of each entry by its key, `dtype` is that of all of them, `stage`
+    `sources` gives the model of each entry by its key (`Models` keep what was written for a
+    campaign that follows), `dtype` is that of all of them, `stage`
     names the work in reports; runs before the `first` are left out. Where the values are to be
     compared with others, `required` are the conditions of these: `ConditionsChanged` is raised
     before anything is measured under different ones. Entries may be added to the store between
@@ -139,7 +140,7 @@ def run_campaign(
     committed before stays, and the same call goes on from there.
     """
     begin = time.monotonic()
-    models = Models(sources)
+    models = sources if isinstance(sources, Models) else Models(sources)
     unconfirmed: dict[str, None] = {}
     restarts: list[str] = []
     inside = resident = 0.0
@@ -147,11 +148,9 @@ def run_campaign(
         lease: Lease | None = None
         for run in range(first, schedule.runs):
             losses = Losses()
-            while True:
-                work = OneRun(store, models, schedule, run, memory_cap, stage, report)
-                if work.finished:
-                    unconfirmed |= dict.fromkeys(work.unconfirmed)
-                    break
+            work = OneRun(store, models, schedule, run, memory_cap, stage, report)
+            while not work.finished:
+                attempt = work
                 try:
                     if lease is None:
                         purpose = f"{stage} for {store.path.name}"
@@ -172,7 +171,6 @@ def run_campaign(
                         work.tell(f"{device.name} has restarted and was looked at anew")
                     if restarts:
                         end_leftovers(device)
-                    work.prepare()
                     with (
                         watched(device.transport) as watch,
                         open_session(device, threads=threads, runtime=runtime) as session,
@@ -190,9 +188,12 @@ def run_campaign(
                     if full:
                         memory_cap = min(memory_cap, work.loaded_bytes) // 2
                         restarts[-1] += f"; from here on at most {memory_cap:,} bytes of models"
-                    work.note_loss(restarts[-1])
-                inside += work.inside
-                resident = max(resident, work.resident)
+                    attempt.note_loss(restarts[-1])
+                    # What it saw last may not have been kept.
+                    work = OneRun(store, models, schedule, run, memory_cap, stage, report)
+                inside += attempt.inside
+                resident = max(resident, attempt.resident)
+            unconfirmed |= dict.fromkeys(work.unconfirmed)
     return Summary(
         entries=len(store.entries()),
         unconfirmed=tuple(unconfirmed),

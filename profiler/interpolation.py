@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,20 +76,56 @@ class Places:
         return len(self.counts)
 
 
+class Pairs:
+    """What the covariance of log times between two sets of places is made of, but for the scales:
+    a smooth part (Matern, 5/2) over octaves, higher within a step class, and a trend."""
+
+    def __init__(self, a: Places, b: Places) -> None:
+        # [dimensions, len(a), len(b)]
+        self._squares: Values = (a.octaves.T[:, :, None] - b.octaves.T[:, None, :]) ** 2
+        self._alike: Values = (a.classes.T[:, :, None] == b.classes.T[:, None, :]).astype(float)
+        self._trend: Values = _CONSTANT + _SLOPE * ((a.octaves - 5.0) @ (b.octaves - 5.0).T)
+
+    def covariance(self, scales: Scales) -> Values:
+        """The prior covariance `[len(a), len(b)]`."""
+        _, distance, decay = self._distances(scales)
+        total: Values = self._trend + self._height(scales) * _near(distance, decay)
+        return total
+
+    def slopes(self, scales: Scales) -> tuple[Values, Values]:
+        """The prior covariance, and its derivatives by the logarithms of amplitude, lengths and
+        steps `[1 + 2 dimensions, len(a), len(b)]`."""
+        shares, distance, decay = self._distances(scales)
+        near, height = _near(distance, decay), self._height(scales)
+        steps = np.square(scales.steps)[:, None, None]
+        parts = [
+            (2.0 * scales.amplitude**2 * near)[None],
+            # d near / d log length: the distance's own cancels, so that nothing is divided by 0.
+            (5.0 / 3.0) * height * (1.0 + distance) * decay * shares,
+            2.0 * steps * self._alike * near,
+        ]
+        return self._trend + height * near, np.concatenate(parts)
+
+    def _distances(self, scales: Scales) -> tuple[Values, Values, Values]:
+        shares = self._squares / np.square(scales.lengths)[:, None, None]
+        distance = np.sqrt(5.0 * shares.sum(axis=0))
+        return shares, distance, np.exp(-distance)
+
+    def _height(self, scales: Scales) -> Values:
+        height: Values = scales.amplitude**2 + np.tensordot(
+            np.square(scales.steps), self._alike, axes=1
+        )
+        return height
+
+
+def _near(distance: Values, decay: Values) -> Values:
+    near: Values = (1.0 + distance + distance**2 / 3.0) * decay
+    return near
+
+
 def covariance(a: Places, b: Places, scales: Scales) -> Values:
     """The prior covariance of log times between two sets of places."""
-    squared = np.zeros((len(a), len(b)))
-    for axis, length in enumerate(scales.lengths):
-        difference = a.octaves[:, axis, None] - b.octaves[None, :, axis]
-        squared += (difference / length) ** 2
-    distance = np.sqrt(5.0 * squared)
-    near = (1.0 + distance + distance**2 / 3.0) * np.exp(-distance)  # Matern, 5/2
-    height = np.full_like(near, scales.amplitude**2)
-    for axis, step in enumerate(scales.steps):
-        height += step**2 * (a.classes[:, axis, None] == b.classes[None, :, axis])
-    trend = _CONSTANT + _SLOPE * ((a.octaves - 5.0) @ (b.octaves - 5.0).T)
-    total: Values = trend + height * near
-    return total
+    return Pairs(a, b).covariance(scales)
 
 
 class Interpolator:
@@ -162,9 +199,12 @@ def _prior_variance(places: Places, scales: Scales) -> Values:
 
 
 def _factor(places: Places, scales: Scales, noise: Values) -> tuple[Values, bool]:
-    matrix = covariance(places, places, scales)
-    matrix[np.diag_indices(len(places))] += (scales.noise * noise) ** 2
-    factor: tuple[Values, bool] = cho_factor(matrix, lower=True)
+    return _factored(covariance(places, places, scales), scales, noise)
+
+
+def _factored(matrix: Values, scales: Scales, noise: Values) -> tuple[Values, bool]:
+    matrix[np.diag_indices(len(matrix))] += (scales.noise * noise) ** 2
+    factor: tuple[Values, bool] = cho_factor(matrix, lower=True, check_finite=False)
     return factor
 
 
@@ -172,17 +212,34 @@ def _fit_scales(places: Places, logs: Values, noise: Values) -> Scales:
     """The scales of the highest posterior density: marginal likelihood times their priors."""
     dimensions = places.octaves.shape[1]
     priors = np.array([_AMPLITUDE, *[_LENGTH] * dimensions, *[_STEP] * dimensions, _NOISE])
-
-    def loss(values: Values) -> float:
-        try:
-            factor = _factor(places, Scales.from_logs(values, dimensions), noise)
-        except np.linalg.LinAlgError:
-            return 1e9
-        fit = 0.5 * float(logs @ cho_solve(factor, logs))
-        volume = float(np.log(np.diag(factor[0])).sum())
-        away = 0.5 * float((((values - priors[:, 0]) / priors[:, 1]) ** 2).sum())
-        return fit + volume + away
-
+    loss = partial(scales_loss, Pairs(places, places), logs, noise, priors)
     bounds = [(mean - 4 * spread, mean + 4 * spread) for mean, spread in priors]
-    found = minimize(loss, priors[:, 0], method="L-BFGS-B", bounds=bounds, options={"maxiter": 50})
+    found = minimize(
+        loss, priors[:, 0], jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 50}
+    )
     return Scales.from_logs(found.x, dimensions)
+
+
+def scales_loss(
+    pairs: Pairs, logs: Values, noise: Values, priors: Values, values: Values
+) -> tuple[float, Values]:
+    """Minus the logarithm of the posterior density (but for a constant), and its derivatives.
+
+    `values` are the logarithms of the scales in the order of `Scales`, `priors` the mean and the
+    standard deviation of each. Rasmussen and Williams, equations 5.8 and 5.9.
+    """
+    scales = Scales.from_logs(values, (len(values) - 2) // 2)
+    matrix, slopes = pairs.slopes(scales)
+    try:
+        factor = _factored(matrix, scales, noise)
+    except np.linalg.LinAlgError:
+        return 1e9, np.zeros(len(values))
+    weights = cho_solve(factor, logs, check_finite=False)
+    volume = float(np.log(np.diag(factor[0])).sum())
+    away = (values - priors[:, 0]) / priors[:, 1]
+    loss = 0.5 * float(logs @ weights) + volume + 0.5 * float(away @ away)
+    inverse = cho_solve(factor, np.eye(len(logs)), check_finite=False)
+    change = 0.5 * (inverse - np.outer(weights, weights))
+    by_noise = 2.0 * float(np.diag(change) @ (scales.noise * noise) ** 2)
+    slope = np.append(np.tensordot(slopes, change, axes=2), by_noise)
+    return loss, slope + away / priors[:, 1]

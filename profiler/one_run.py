@@ -9,27 +9,24 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ..devices.errors import BoardfitError
-from .board_record import BoardRecorder, moments
+from .board_record import BoardRecorder
 from .compact import Piece, compact
-from .drift import drift, in_slow_stretch
 from .layers import Network
 from .model_format import format_of_runtime
 from .network_builder import NetworkBuilder
 from .open_session import Session
 from .progress import Progress, Report
-from .run_litert import Model, Visit
+from .run_litert import Model, Round, Visit, VisitRequest
+from .run_record import RunRecord
 from .schedule import (
     PROBE_ROUND,
     Schedule,
-    confirmed,
-    next_round,
     random_batches,
     repeats,
     sample_seconds,
@@ -37,11 +34,12 @@ from .schedule import (
 )
 from .store import Store
 
-COMMIT_SECONDS = 1.0
+COMMIT_SECONDS = 0.25
 REFERENCE_KEY = "the reference model"
 REFERENCE_REPEATS = 10
 MOST_WARMUP_GROUPS = 1000  # of visits that are asked for at a time
-KEPT_BYTES = 16_384  # of a model as it is sent; a larger one is written anew in each run
+KEPT_BYTES = 65_536  # of a model as it is sent; a larger one is written anew each time
+FEW_UNDER_WAY = 128  # visits, when more is asked for: they take longer than an answer's way
 
 
 @dataclass(frozen=True)
@@ -53,16 +51,15 @@ class Source:
 
 
 class Models:
-    """The models of a campaign, ready to be sent: small ones are written once for all runs."""
+    """The models of campaigns, ready to be sent: small ones are written once for all runs."""
 
     def __init__(self, sources: Mapping[str, Source]) -> None:
-        self._sources = sources
+        self._sources = dict(sources)
         self._pieces: dict[str, Sequence[Piece]] = {}
 
-    def prepare(self, keys: Iterable[str]) -> None:
-        """Write the small ones of these, so that they are sent at once."""
-        for key in keys:
-            self.model(key)
+    def add(self, sources: Mapping[str, Source]) -> None:
+        """Add further models; those of before stay as they are."""
+        self._sources = {**sources, **self._sources}
 
     def model(self, key: str) -> Model:
         """The model of an entry."""
@@ -88,6 +85,25 @@ def reference_network() -> Network:
     return builder.build()
 
 
+@dataclass
+class _WarmUp:
+    """What the warm-up of a session has seen of the reference model."""
+
+    values: list[float] = field(default_factory=list)  # seconds of each visit
+    seconds: float = 0.0
+    conditions: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Visits that were asked for together; `entries` are those of the run (None: the reference
+    model)."""
+
+    number: int
+    entries: Sequence[int | None]
+    warms_up: bool = False
+
+
 class OneRun:
     """What a run has measured, and what it still has to."""
 
@@ -103,7 +119,6 @@ class OneRun:
     ) -> None:
         self._store = store
         self._keys = {number: entry.key for number, entry in store.entries().items()}
-        self._numbers = {key: number for number, key in self._keys.items()}
         self._models = models
         self._schedule = schedule
         self._run = run
@@ -111,28 +126,25 @@ class OneRun:
         self._report = report
         self._for_clock = schedule
         self._memory_cap = memory_cap
-        self._seen: dict[int, dict[int, float]] = {number: {} for number in self._keys}
-        visits = store.visits(run, probes=True)
-        for entry, number, seconds in zip(
-            visits.entry.tolist(), visits.round.tolist(), visits.seconds.tolist(), strict=True
-        ):
-            self._seen[entry][number] = seconds
-        self._evidence = [row for row in store.evidence() if row["run"] == run]
-        # The session and the board's time of each visit, and the seconds inside of inferences.
-        self._times: dict[tuple[int, int], tuple[int, float]] = {}
-        self._spent: dict[tuple[int, int], float] = {}
-        for entry, number, session, at, inside in store.visit_times(run):
-            self._times[entry, number] = session, at
-            self._spent[entry, number] = inside
-        self._spent_before = store.board_seconds(run)
-        self._slow: dict[int, set[int]] = {}
-        self._find_slow_visits()
+        self._record = RunRecord(store, schedule, run)
+        evidence = [row for row in store.evidence() if row["run"] == run and "batched" in row]
+        # The first and the last number of the entries that came together.
+        self._known_cohorts = [(int(a), int(b)) for a, b in (row["batched"] for row in evidence)]
         self._batches = self._split(self._cohorts())
         self.session: int | None = None
         self._check: Callable[[], None] = lambda: None
         self._recorder: BoardRecorder | None = None
+        # What was asked of the session and is not answered.
+        self._asked: deque[_Asked] = deque()
+        self._place = 0  # answers that the first of them has had
+        self._under_way = 0  # visits of all of them
+        self._unjudged: Counter[int] = Counter()  # visits to each entry, until they are judged
+        self._judged: list[int] = []  # entries of which nothing is under way any more
+        # What is not committed yet.
+        self._pending: dict[int, list[tuple[int, Visit]]] = {}
+        self._evidence: list[dict[str, Any]] = []
+        self._committed = time.monotonic()
         self.inside = 0.0  # seconds in inferences, warm-up included
-        self._wall = 0.0  # seconds that rounds took on the board
         self.visits = 0  # that this session has seen
         self.loaded_bytes = 0  # by estimate, of the batch that was loaded last
         self.resident = 0.0  # bytes, the most that the worker has had
@@ -140,29 +152,21 @@ class OneRun:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return all(self._step(batch) is None for batch in self._batches)
+        return not any(self._needs_more(batch) for batch in self._batches)
 
     @property
     def unconfirmed(self) -> list[str]:
         """The entries whose lowest visits did not repeat within the precision asked for."""
-        found = []
-        for entry, rounds in self._seen.items():
-            visits = [seconds for number, seconds in rounds.items() if number != PROBE_ROUND]
-            if visits and not confirmed(visits, self._schedule):
-                found.append(self._keys[entry])
-        return found
+        return [key for entry, key in self._keys.items() if not self._record.is_confirmed(entry)]
 
     def _cohorts(self) -> list[tuple[int, int]]:
         """The first and the last number of the entries that came together.
 
         Entries may be added between calls; those of before keep their batches.
         """
-        known = [
-            (int(a), int(b)) for a, b in (r["batched"] for r in self._evidence if "batched" in r)
-        ]
-        last = max((b for _, b in known), default=0)
+        last = max((b for _, b in self._known_cohorts), default=0)
         added = [number for number in self._keys if number > last]
-        return [*known, (min(added), max(added))] if added else known
+        return [*self._known_cohorts, (min(added), max(added))] if added else self._known_cohorts
 
     def _split(self, cohorts: Sequence[tuple[int, int]]) -> list[list[int]]:
         sizes = {entry: self._models.memory(key) for entry, key in self._keys.items()}
@@ -172,45 +176,9 @@ class OneRun:
             found += random_batches(entries, sizes, self._memory_cap, self._schedule, run=self._run)
         return found
 
-    def _step(self, batch: Sequence[int]) -> tuple[int, list[int]] | None:
-        """The round to go on with and its entries; only the minimum once the budget is spent."""
-        step = next_round(batch, self._seen, self._schedule, self._slow)
-        minimum = self._schedule.minimum_rounds
-        if step is None or step[0] < minimum:
-            return step
-        mine = set(batch)
-        spent = self._spent_before + math.fsum(
-            seconds
-            for (entry, number), seconds in self._spent.items()
-            if number < step[0] or entry not in mine
-        )
-        if spent <= self._schedule.budget_seconds:
-            return step
-        at_least = replace(self._schedule, maximum_rounds=minimum)
-        return next_round(batch, self._seen, at_least)
-
-    def _rounds(self, batch: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """The next rounds that are certain, each with its entries in the order of visiting.
-
-        The first rounds are for all entries, whatever they show.
-        """
-        step = self._step(batch)
-        if step is None:
-            return []
-        rounds = [step]
-        if step[0] != PROBE_ROUND:
-            for number in range(step[0] + 1, self._schedule.minimum_rounds):
-                todo = [entry for entry in batch if number not in self._seen[entry]]
-                rounds += [(number, todo)] if todo else []
-        return [
-            (n, visiting_order(todo, self._schedule, run=self._run, round_number=n))
-            for n, todo in rounds
-        ]
-
-    def prepare(self) -> None:
-        """Write the models that come first, so that no worker waits for it."""
-        todo = next((batch for batch in self._batches if self._step(batch) is not None), [])
-        self._models.prepare(self._keys[entry] for entry in todo)
+    def _needs_more(self, batch: Sequence[int]) -> bool:
+        spent = self._record.spent(batch)
+        return any(self._record.needs(entry, spent=spent) for entry in batch)
 
     def measure(
         self,
@@ -228,204 +196,244 @@ class OneRun:
         self.session = self._store.begin_session(self._run, now, conditions)
         lasting = sample_seconds(session.clock_resolution, self._schedule)
         self._for_clock = replace(self._schedule, sample_seconds=lasting)
-        self._warm_up(session)
+        self._warmth = _WarmUp()
+        warm_up = self._warm_up(session)
         for batch in self._batches:
-            if self._step(batch) is None:
+            if not self._needs_more(batch):
                 continue
-            if len(self._batches) > 1:
+            if len(session.loaded) > 1:
                 session.unload()
-            while rounds := self._rounds(batch):
-                self._load(session, rounds)
-                self._visit(session, rounds)
-        self._commit([], PROBE_ROUND, recorder.last_rows())  # the look behind the last visit
+            self._answer(session, self._requests(session, batch, warm_up))
+        self._evidence += recorder.last_rows()  # the look behind the last visit
+        self._commit()
 
-    def _warm_up(self, session: Session) -> None:
+    # What is asked of the session
+
+    def _requests(
+        self, session: Session, batch: Sequence[int], warm_up: Iterator[VisitRequest | None]
+    ) -> Iterator[Model | VisitRequest | None]:
+        """Warm up, load a batch and visit it in all its rounds.
+
+        Whatever can be asked for is, so that a board that is far away, or a host that is busy,
+        leaves the worker with nothing to do as seldom as can be.
+        """
+        emit = format_of_runtime(session.hello.get("runtime")).emit
+        yield Model(REFERENCE_KEY, lambda: emit(reference_network()))
+        models = self._models_of(batch)
+        for request in warm_up:
+            # Models are written and sent while the board warms up; how long that takes is asked
+            # for before them.
+            if request is None and self._warmth.values:
+                yield next(models, None)
+            else:
+                yield request
+        yield from models
+        yield from self._certain_rounds(session, batch)
+        yield from self._further_rounds(session, batch)
+
+    def _warm_up(self, session: Session) -> Iterator[VisitRequest | None]:
         """Run the reference model until the board is warm; its times are evidence only."""
-        self._load_reference(session)
-        schedule = self._schedule
-        seconds = 0.0
-        values: list[float] = []
-        visits = [(REFERENCE_KEY, REFERENCE_REPEATS)] * min(10, schedule.warmup_visits)
-        while seconds < schedule.warmup_seconds or len(values) < schedule.warmup_visits:
-            groups = 1
-            if values:  # as many as are missing, so that a board far away waits for us only twice
+        schedule, warmth = self._schedule, self._warmth
+        group = min(10, schedule.warmup_visits)
+        groups = 1
+        while groups:
+            for _ in range(groups):
+                yield self._ask(PROBE_ROUND, [None] * group, warms_up=True)
+            while self._asked:
+                yield None
+            groups, values = 0, warmth.values
+            if warmth.seconds < schedule.warmup_seconds or len(values) < schedule.warmup_visits:
+                # As many as are missing, so that a board far away waits for us only once.
                 missing = max(
-                    (schedule.warmup_seconds - seconds) / seconds,
+                    (schedule.warmup_seconds - warmth.seconds) / warmth.seconds,
                     (schedule.warmup_visits - len(values)) / len(values),
                 )
-                groups = min(math.ceil(missing * len(values) / len(visits)), MOST_WARMUP_GROUPS)
-            inside, before = 0.0, self._wall
-            for visit in self._measured(session, [(PROBE_ROUND, visits)] * groups):
-                values.append(min(visit.seconds))
-                inside += sum(visit.warmup) + sum(visit.seconds) * visit.repeats
-            # Where a visit is a process, the board is at work between inferences, too.
-            seconds += max(inside, self._wall - before)
-        state = session.conditions()
-        self._learn(state)
-        evidence: list[dict[str, Any]] = [
+                groups = min(math.ceil(missing * len(values) / group), MOST_WARMUP_GROUPS)
+        values = warmth.values
+        self._record.add_warm_up(min(values))
+        self._evidence.append(
             {
-                "warmup_seconds": seconds,
+                "warmup_seconds": warmth.seconds,
                 "warmup_visits": len(values),
                 "first": values[0],
                 "last": values[-1],
                 "best": min(values),
-                **state,
+                **warmth.conditions,
             }
-        ]
-        known = sum("batched" in row for row in self._evidence)
-        evidence += [{"batched": cohort} for cohort in self._cohorts()[known:]]
-        self._commit([], PROBE_ROUND, evidence)
-
-    def _load_reference(self, session: Session) -> None:
-        emit = format_of_runtime(session.hello.get("runtime")).emit
-        session.load_one(Model(REFERENCE_KEY, lambda: emit(reference_network())))
-
-    def _load(self, session: Session, rounds: Sequence[tuple[int, list[int]]]) -> None:
-        """Load what the rounds need and is not loaded yet."""
-        self._load_reference(session)
-        needed = dict.fromkeys(entry for _, order in rounds for entry in order)
-        keys = [self._keys[entry] for entry in needed]
-        todo = [key for key in keys if key not in session.loaded]
-        if not todo:
-            return
-        self.loaded_bytes = sum(map(self._models.memory, todo))
-        for done, _ in enumerate(session.load(map(self._models.model, todo)), start=1):
-            if done % 50 == 0 or done == len(todo):
-                self.tell(f"loading models, {done} of {len(todo)}")
-
-    def _visit(self, session: Session, rounds: Sequence[tuple[int, list[int]]]) -> None:
-        """Visit a batch in each of the rounds, and commit at least once a second."""
-        plans = []
-        for number, order in rounds:
-            visits = []
-            for position, entry in enumerate(order):
-                if position % session.reference_interval == 0:
-                    visits.append((REFERENCE_KEY, REFERENCE_REPEATS))
-                count = 1
-                if number != PROBE_ROUND:
-                    count = repeats(self._seen[entry][PROBE_ROUND], self._for_clock)
-                visits.append((self._keys[entry], count))
-            visits.append((REFERENCE_KEY, REFERENCE_REPEATS))
-            plans.append((number, visits))
-        pending: list[tuple[int, Visit]] = []
-        evidence: list[dict[str, Any]] = []
-        committed = time.monotonic()
-        places = iter([number for number, visits in plans for _ in visits])
-        current = rounds[0][0]
-
-        def commit() -> None:
-            self._commit(pending, current, evidence)
-            pending.clear()
-            evidence.clear()
-
-        try:
-            for visit in self._measured(session, plans, evidence):
-                number = next(places)
-                if number != current or time.monotonic() - committed > COMMIT_SECONDS:
-                    commit()
-                    current, committed = number, time.monotonic()
-                if visit.key == REFERENCE_KEY:
-                    evidence.append(
-                        {"round": number, "at": visit.at, "reference": min(visit.seconds)}
-                    )
-                else:
-                    pending.append((self._numbers[visit.key], visit))
-        except BoardfitError:
-            commit()  # what was seen before the worker was lost
-            raise
-        commit()
-        self._find_slow_visits()
-
-    def _commit(
-        self,
-        visits: Sequence[tuple[int, Visit]],
-        number: int,
-        evidence: Sequence[dict[str, Any]],
-    ) -> None:
-        assert self.session is not None
-        if visits:
-            self._check()
-        if self._recorder is not None:
-            evidence = [*evidence, *self._recorder.rows()]
-        self._store.commit(
-            visits, session=self.session, run=self._run, round_number=number, evidence=evidence
         )
-        about = {"session": self.session, "run": self._run}
-        self._evidence += [{**about, **row} for row in evidence]
-        for entry, visit in visits:
-            self._seen[entry][number] = min(visit.seconds)
-            self._times[entry, number] = self.session, visit.at
-            inside = [*visit.warmup, *(seconds * visit.repeats for seconds in visit.seconds)]
-            self._spent[entry, number] = math.fsum(inside)
-        self.visits += len(visits)
-        if visits:
-            self.tell(f"run {self._run + 1} of {self._schedule.runs}, round {number + 1}")
+        known = len(self._known_cohorts)
+        self._evidence += [{"batched": cohort} for cohort in self._cohorts()[known:]]
+
+    def _models_of(self, batch: Sequence[int]) -> Iterator[Model]:
+        """The models of a batch that are needed, in the order in which they are visited."""
+        spent = self._record.spent(batch)
+        needed = [entry for entry in batch if self._record.needs(entry, spent=spent)]
+        order = visiting_order(needed, self._schedule, run=self._run, round_number=PROBE_ROUND)
+        keys = [self._keys[entry] for entry in order]
+        self.loaded_bytes = sum(map(self._models.memory, keys))
+        for done, key in enumerate(keys, start=1):
+            yield self._models.model(key)
+            if done % 50 == 0 or done == len(keys):
+                self.tell(f"loading models, {done} of {len(keys)}")
+
+    def _certain_rounds(
+        self, session: Session, batch: Sequence[int]
+    ) -> Iterator[VisitRequest | None]:
+        """The rounds that all entries need, whatever they show."""
+        needs = {entry: self._record.needs(entry, spent=True) for entry in batch}
+        self._judged = [entry for entry, rounds in needs.items() if not rounds]
+        for number in range(PROBE_ROUND, self._schedule.minimum_rounds):
+            todo = [entry for entry, rounds in needs.items() if number in rounds]
+            for piece in self._pieces(session, number, todo):
+                # How often to repeat follows from the probe. The first round has its order, so
+                # that it begins before the probe has ended.
+                while number != PROBE_ROUND and any(
+                    PROBE_ROUND not in self._record[entry] for entry in piece
+                ):
+                    yield None
+                yield self._ask(number, piece)
+
+    def _further_rounds(
+        self, session: Session, batch: Sequence[int]
+    ) -> Iterator[VisitRequest | None]:
+        """What entries need beyond, each as soon as nothing of it is under way."""
+        last = self._schedule.minimum_rounds - 1
+        while any(asked.number < last for asked in self._asked):
+            yield None
+        spent = self._record.spent(batch)
+        needs: dict[int, list[int]] = {}
+        while True:
+            judged, self._judged = self._judged, []
+            # One of which more was asked for meanwhile comes again.
+            idle = [entry for entry in judged if not self._unjudged[entry]]
+            needs |= {entry: self._record.needs(entry, spent=spent) for entry in idle}
+            needs = {entry: rounds for entry, rounds in needs.items() if rounds}
+            if needs and self._under_way <= FEW_UNDER_WAY:
+                for number in sorted({number for rounds in needs.values() for number in rounds}):
+                    todo = [entry for entry, rounds in needs.items() if number in rounds]
+                    for piece in self._pieces(session, number, todo):
+                        yield self._ask(number, piece)
+                needs = {}
+            elif self._under_way:
+                yield None
+            else:
+                return
+
+    def _pieces(self, session: Session, number: int, todo: Sequence[int]) -> list[list[int]]:
+        """A round in parts, between which the reference model is visited."""
+        order = visiting_order(
+            todo, self._schedule, run=self._run, round_number=number or PROBE_ROUND
+        )
+        size = session.reference_interval
+        return [order[begin : begin + size] for begin in range(0, len(order), size)]
+
+    def _ask(
+        self, number: int, entries: Sequence[int | None], *, warms_up: bool = False
+    ) -> VisitRequest:
+        """Ask for visits; the reference model comes before and after them."""
+        if not warms_up:
+            entries = [None, *entries, None]
+        asked = _Asked(number, entries, warms_up)
+        self._asked.append(asked)
+        self._under_way += len(entries)
+        self._unjudged.update(entry for entry in entries if entry is not None)
+        # A number that no other round of the campaign has.
+        first = self._run * (self._schedule.maximum_rounds + 1) - PROBE_ROUND
+        return VisitRequest(first + number, [self._visit(number, entry) for entry in entries])
+
+    def _visit(self, number: int, entry: int | None) -> tuple[str, int]:
+        """The key and the repeats of a visit."""
+        if entry is None:
+            return REFERENCE_KEY, REFERENCE_REPEATS
+        if number == PROBE_ROUND:
+            return self._keys[entry], 1
+        return self._keys[entry], repeats(self._record[entry][PROBE_ROUND], self._for_clock)
+
+    # What the session answers
+
+    def _answer(self, session: Session, requests: Iterator[Model | VisitRequest | None]) -> None:
+        """Take the answers, and commit them before they are old."""
+        schedule = self._schedule
+        try:
+            for answer in session.stream(
+                requests, warmup=schedule.warmup, samples=schedule.samples
+            ):
+                if isinstance(answer, Visit):
+                    self._take_visit(answer)
+                elif isinstance(answer, Round):
+                    self._take_round(answer)
+                if time.monotonic() - self._committed > COMMIT_SECONDS:
+                    self._commit()
+        except BoardfitError:
+            self._commit()  # what was seen before the worker was lost
+            raise
+        self._commit()
+
+    def _take_visit(self, visit: Visit) -> None:
+        asked = self._asked[0]
+        entry = asked.entries[self._place]
+        self._place += 1
+        self._under_way -= 1
+        if asked.warms_up:
+            self._warmth.values.append(min(visit.seconds))
+        elif entry is not None:
+            self._record.add(entry, asked.number, visit)
+            self._pending.setdefault(asked.number, []).append((entry, visit))
+        else:
+            value = min(visit.seconds)
+            self._evidence.append({"round": asked.number, "at": visit.at, "reference": value})
+            self._hear()
+            for judged in self._record.add_reference(value):
+                self._unjudged[judged] -= 1
+                if not self._unjudged[judged]:
+                    self._judged.append(judged)
+
+    def _hear(self) -> None:
+        """Take what the board has said of its own state."""
+        if self._recorder is not None:
+            said = self._recorder.rows()
+            self._record.add_state(said)
+            self._evidence += said
+
+    def _take_round(self, answer: Round) -> None:
+        if self._recorder is not None:
+            self._recorder.learn(answer.conditions)
+        asked = self._asked.popleft()
+        self._place = 0
+        self.inside += answer.inside
+        if asked.warms_up:
+            # Where a visit is a process, the board is at work between inferences, too.
+            self._warmth.seconds += max(answer.inside, answer.wall)
+            self._warmth.conditions = answer.conditions
+            return
+        # The state beside each round, so that of each sample can be told.
+        self.resident = max(self.resident, answer.conditions.get("resident", 0.0))
+        times = {"wall": answer.wall, "inside": answer.inside}
+        self._evidence.append({"round": asked.number, **times, **answer.conditions})
+
+    def _commit(self) -> None:
+        assert self.session is not None
+        self._hear()
+        rounds, self._pending = self._pending, {}
+        evidence, self._evidence = self._evidence, []
+        if rounds:
+            self._check()
+        self._store.commit_rounds(rounds, session=self.session, run=self._run, evidence=evidence)
+        self._committed = time.monotonic()
+        self.visits += sum(map(len, rounds.values()))
+        if rounds:
+            self.tell(f"run {self._run + 1} of {self._schedule.runs}, round {max(rounds) + 1}")
 
     def note_loss(self, why: str) -> None:
         """Write down that the worker was lost, and report it."""
         if self.session is not None:
-            self._commit([], PROBE_ROUND, [{"lost": why}])
+            self._evidence.append({"lost": why})
+            self._commit()
         self.tell(f"a worker was lost and another one goes on: {why}")
-
-    def _find_slow_visits(self) -> None:
-        """Find out which visits met the board in a slow state, from all evidence of the run: what
-        the reference model shows, and what the board says."""
-        self._slow = {}
-        if not self._times:
-            return
-        session = np.array([session for session, _ in self._times.values()], np.int64)
-        at = np.array([at for _, at in self._times.values()], np.float64)
-        slow = in_slow_stretch(drift(self._evidence).stretches, session, at)
-        slow |= moments(self._evidence).before(session, at)
-        for (entry, number), met in zip(self._times, slow.tolist(), strict=True):
-            if met:
-                self._slow.setdefault(entry, set()).add(number)
-
-    def _measured(
-        self,
-        session: Session,
-        plans: Sequence[tuple[int, Sequence[tuple[str, int]]]],
-        evidence: list[dict[str, Any]] | None = None,
-    ) -> Iterator[Visit]:
-        """The visits of several rounds; the worker's summary of each goes to the evidence."""
-        schedule = self._schedule
-        # Numbers that no other round of the campaign has.
-        first = self._run * (schedule.maximum_rounds + 1) - PROBE_ROUND
-        numbered = [(first + number, visits) for number, visits in plans]
-        ended = iter(number for number, _ in plans)
-        for answer in session.measure_rounds(
-            numbered, warmup=schedule.warmup, samples=schedule.samples
-        ):
-            if isinstance(answer, Visit):
-                yield answer
-                continue
-            number = next(ended)
-            self.inside += answer.inside
-            self._wall += answer.wall
-            self._learn(answer.conditions)
-            if evidence is not None:
-                # The state beside each round, so that of each sample can be told.
-                self._look_at_memory(answer.conditions)
-                evidence.append(
-                    {
-                        "round": number,
-                        "wall": answer.wall,
-                        "inside": answer.inside,
-                        **answer.conditions,
-                    }
-                )
-
-    def _learn(self, conditions: Mapping[str, float]) -> None:
-        if self._recorder is not None:
-            self._recorder.learn(conditions)
-
-    def _look_at_memory(self, conditions: Mapping[str, float]) -> None:
-        self.resident = max(self.resident, conditions.get("resident", 0.0))
 
     def tell(self, detail: str) -> None:
         """Report how far the run has come."""
         # Restless entries get more rounds than this; progress then waits at the end of the run.
         visits = (self._schedule.minimum_rounds + 1) * len(self._keys)
-        here = min(visits, sum(len(seen) for seen in self._seen.values()))
-        done = self._run * visits + here
+        done = self._run * visits + self._record.visits
         self._report(Progress(self._stage, done, self._schedule.runs * visits, detail))

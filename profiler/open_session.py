@@ -12,7 +12,7 @@ from .layers import FloatArray
 from .model_format import AUTO, BENCHMARK_MODEL, TRTEXEC
 from .operators import OperatorProfile, Placement
 from .run_benchmark_model import BenchmarkModelSession
-from .run_litert import Model, Round, Visit, WorkerSession
+from .run_litert import Model, Round, Visit, VisitRequest, WorkerSession
 from .run_trtexec import TrtexecSession
 
 
@@ -58,20 +58,20 @@ class Session(Protocol):
     ) -> Iterator[Visit | Round]:
         """Visit loaded models, given by key and repeats; yield each `Visit`, then one `Round`."""
 
-    def measure_rounds(
+    def stream(
         self,
-        rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+        requests: Iterable[Model | VisitRequest | None],
         *,
         warmup: int = 1,
         samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Several rounds (number and visits of each) as `measure` does one."""
+    ) -> Iterator[str | Visit | Round]:
+        """Load and visit as is asked, without the board waiting for the next request."""
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
         """Run a loaded model on images one by one; return its outputs."""
 
-    def placement(self, key: str) -> Placement:
-        """Which operators of a loaded model run outside of the delegate, where that is known."""
+    def placements(self, keys: Sequence[str]) -> list[Placement]:
+        """Which operators of loaded models run outside of the delegate, where that is known."""
 
     def operators(self, key: str, runs: int, seconds: float = 0.0) -> OperatorProfile:
         """The time of each operator of a loaded model in that many runs of the whole."""

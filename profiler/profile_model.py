@@ -161,7 +161,7 @@ def profile_model(
                 open_session(device, threads=threads, runtime=runtime) as session,
             ):
                 session.load_one(loaded)
-                placement = session.placement(loaded.key)
+                (placement,) = session.placements([loaded.key])
                 # The runtime's own name has its providers' in full.
                 placed = {**asdict(placement), "runtime": session.hello.get("runtime")}
             store.write_document("placement", placed)

@@ -25,8 +25,8 @@ from .read_benchmark_model import (
     words_of_failure,
 )
 from .read_tflite import inspect
-from .run_litert import SLOWEST_INFERENCE, Model, Round, Visit
-from .run_programs import Ended, ProgramDriver, Run, crashed, visit_rounds
+from .run_litert import SLOWEST_INFERENCE, Model, Round, Visit, VisitRequest, visits_of
+from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
 from .worker_operators import assign
 
@@ -158,16 +158,18 @@ class BenchmarkModelSession:
         samples: int = 2,
     ) -> Iterator[Visit | Round]:
         """Visit loaded models in the given order; yield each `Visit`, then one `Round`."""
-        yield from self.measure_rounds([(number, visits)], warmup=warmup, samples=samples)
+        yield from visits_of(
+            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
+        )
 
-    def measure_rounds(
+    def stream(
         self,
-        rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+        requests: Iterable[Model | VisitRequest | None],
         *,
         warmup: int = 1,
         samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Several rounds (number and visits of each) as `measure` does one.
+    ) -> Iterator[str | Visit | Round]:
+        """Answer one request after the other (see `WorkerSession.stream`).
 
         A sample of several repeats is put together from as many inferences of one invocation. Each
         begins with `EACH_KNOWN` inferences to warm up, since it is a fresh process. Raises
@@ -175,9 +177,10 @@ class BenchmarkModelSession:
         crashes or hangs.
         """
 
-        yield from visit_rounds(
+        yield from answer_with_programs(
             self._driver,
-            rounds,
+            requests,
+            self.load,
             lambda key, repeats: self._run(key, _inferences(repeats, samples)),
             lambda key, _, ended: self._visit(key, ended),
         )
@@ -265,9 +268,16 @@ class BenchmarkModelSession:
             "them on a board with Python"
         )
 
-    def placement(self, key: str) -> Placement:
-        """Which operators of a model run outside of the delegate, where the tool says so."""
-        ended = self._driver.one(self._run(key, 1, "--enable_op_profiling=true"))
+    def placements(self, keys: Sequence[str]) -> list[Placement]:
+        """Which operators of models run outside of the delegate, where the tool says so."""
+        runs = [self._run(key, 1, "--enable_op_profiling=true") for key in keys]
+        return [
+            self._placement(key, ended)
+            for key, ended in zip(keys, self._driver.each(runs), strict=True)
+            if isinstance(ended, Ended)
+        ]
+
+    def _placement(self, key: str, ended: Ended) -> Placement:
         output = self._output(key, ended)
         if output.share == "whole":
             return Placement(())

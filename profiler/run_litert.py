@@ -42,9 +42,10 @@ WORKER_FILES = (  # what lies on a board
 )
 _LARGEST = 1e18  # of any number that a worker may say: bytes, hertz, seconds
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
-LOAD_AHEAD = 64  # models that are sent before the first is built: 20 ms away, 3 are built a ms
-VISITS_AHEAD = 1000  # that are sent before they are due; more of them might fill a pipe
+LOAD_AHEAD = 1_000_000  # bytes of models that are sent before the first of them is built
+VISITS_AHEAD = 1000  # that are sent before they are due
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
+_NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 SLOWEST_INFERENCE = 20.0  # seconds; whoever answers an inference later is taken for lost
 
 
@@ -56,6 +57,15 @@ class Model:
     key: str
     emit: Callable[[], bytes]
     pieces: Sequence[Piece] | None = None
+
+
+@dataclass(frozen=True)
+class VisitRequest:
+    """Visits to loaded models in the given order, pairs of key and repeats (inferences a sample);
+    `number` names the round."""
+
+    number: int
+    visits: Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,58 @@ class Round:
     conditions: Mapping[str, float]
 
 
+class _UnderWay:
+    """Requests that were sent and are not answered yet, in order."""
+
+    def __init__(self) -> None:
+        self._requests: deque[tuple[Model | VisitRequest, int]] = deque()
+        self._keys: set[str] = set()
+        self._place = 0  # answers that the first one has had
+        self._visits = self._bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the worker might have to wait; one request is always sent ahead."""
+        return len(self._requests) < 2 or (self._visits < VISITS_AHEAD and self._bytes < LOAD_AHEAD)
+
+    def loads(self, key: str) -> bool:
+        """Whether a model is among them."""
+        return key in self._keys
+
+    def add(self, request: Model | VisitRequest, size: int) -> None:
+        """Add one that was sent as so many bytes."""
+        self._requests.append((request, size))
+        if isinstance(request, Model):
+            self._keys.add(request.key)
+            self._bytes += size
+        else:
+            self._visits += len(request.visits)
+
+    def next(self) -> tuple[Model | VisitRequest, int]:
+        """Whose answer comes next, and which of its answers that is."""
+        request, size = self._requests[0]
+        place = self._place
+        self._place += 1
+        if isinstance(request, VisitRequest) and place < len(request.visits):
+            self._visits -= 1
+            return request, place
+        self._requests.popleft()
+        self._place = 0
+        if isinstance(request, Model):
+            self._bytes -= size
+            self._keys.discard(request.key)
+        return request, place
+
+    def keys_alone(self) -> list[str]:
+        """The models that are left, where nothing but models is."""
+        if not all(isinstance(request, Model) for request, _ in self._requests):
+            return []
+        return [request.key for request, _ in self._requests if isinstance(request, Model)]
+
+
 class WorkerSession:
     """A fresh worker process on a board; a context manager that ends it.
 
@@ -87,7 +149,7 @@ class WorkerSession:
     of the models that it holds. Raises `WorkerError` where it cannot start.
     """
 
-    reference_interval = 250  # a visit takes a millisecond or so
+    reference_interval = 100  # a visit takes a millisecond or so
     most_samples = 1_000_000
 
     def __init__(self, device: Device, *, threads: int = 1, runtime: str = "auto") -> None:
@@ -177,57 +239,16 @@ class WorkerSession:
     def load(self, models: Iterable[Model]) -> Iterator[str]:
         """Load the models that are not loaded yet; yield the key of each as it is ready.
 
-        The next ones are written and sent while the worker builds one. Raises `WorkerError` with
-        the runtime's own words where it refuses a model, and `WorkerLost` where it dies of it.
+        Raises what `stream` raises.
         """
-        sent: deque[str] = deque()
-        try:
-            for model in models:
-                if model.key in self.loaded or model.key in sent:
-                    yield model.key
-                    continue
-                pieces = model.pieces or compact(model.emit())
-                request = {"do": "load", "model": model.key, "data": pieces}
-                sent.append(model.key)
-                # Where it has ended, its last answers say of which model.
-                with contextlib.suppress(DeviceLost):
-                    self._send(request)
-                if len(sent) > LOAD_AHEAD:
-                    yield self._loaded_one(sent)
-            while sent:
-                yield self._loaded_one(sent)
-        finally:
-            # Whoever stops early, or meets a model that is refused, finds no answers of others.
-            while sent and not self._broken:
-                with contextlib.suppress(WorkerError, DeviceError):
-                    self._loaded_one(sent)
+        for answer in self.stream(models):
+            assert isinstance(answer, str)
+            yield answer
 
     def load_one(self, model: Model) -> None:
         """Load one model. Raises what `load` raises."""
         for _ in self.load([model]):
             pass
-
-    def _loaded_one(self, sent: deque[str]) -> str:
-        """Wait for the first of the models that were sent, and take it off the list."""
-        key = sent.popleft()
-        try:
-            answer = self._answer()
-        except DeviceLost as error:
-            raise WorkerLost(
-                f"the runtime on {self._device.name} ended while it loaded {key} ({error}); the "
-                "model may be damaged, or need operators that this runtime does not have, or the "
-                "board's memory may be full",
-                out_of_memory=error.killed,
-            ) from error
-        if str(answer.get("error")).startswith("MemoryError"):
-            raise WorkerLost(
-                f"the memory of {self._device.name} is full: {key} does not fit; end other work "
-                "on the board and run the same command again",
-                out_of_memory=True,
-            )
-        self._expect(answer, "loaded", f"cannot load {key}")
-        self.loaded.add(key)
-        return key
 
     def unload(self) -> None:
         """Free all models, to stay within the board's memory."""
@@ -249,45 +270,99 @@ class WorkerSession:
         `visits` are pairs of key and repeats (inferences a sample). The worker interleaves, times
         and streams; `number` names the round.
         """
-        yield from self.measure_rounds([(number, visits)], warmup=warmup, samples=samples)
+        yield from visits_of(
+            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
+        )
 
-    def measure_rounds(
+    def stream(
         self,
-        rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+        requests: Iterable[Model | VisitRequest | None],
         *,
         warmup: int = 1,
         samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Several rounds (number and visits of each) as `measure` does one.
+    ) -> Iterator[str | Visit | Round]:
+        """Answer one request after the other, and send the next ones while the worker is busy.
 
-        The next one is sent while the worker is busy with one, more of them where they are short,
-        so that it never waits for us.
+        A model is loaded where it is not yet, and answered by its key; a `VisitRequest` is answered
+        by its visits and a `Round`. Requests are taken late, so that they may depend on answers,
+        and None says that what comes next depends on answers that have not come yet. Raises
+        `WorkerError` with the runtime's own words where it refuses a model, and `WorkerLost` where
+        it dies of it.
         """
-        sent = ahead = 0  # rounds that were sent, and visits of them that are not answered
+        under_way = _UnderWay()
+        source = iter(requests)
+        more = True
+        try:
+            while True:
+                while more and under_way.wants_more:
+                    try:
+                        request = next(source)
+                    except StopIteration:
+                        more = False
+                        break
+                    if request is None:
+                        break
+                    size = 0
+                    if not (isinstance(request, Model) and self._is_known(request, under_way)):
+                        line = _line(request, warmup, samples)
+                        size = len(line)
+                        # Where it has ended, its last answers say of which model.
+                        with contextlib.suppress(DeviceLost) if under_way else _NOTHING:
+                            self._channel.send(line)
+                    under_way.add(request, size)
+                if not under_way:
+                    if more:
+                        continue
+                    return
+                request, place = under_way.next()
+                if isinstance(request, Model):
+                    if request.key not in self.loaded:
+                        self._loaded_one(request.key)
+                    yield request.key
+                elif place < len(request.visits):
+                    key, repeats = request.visits[place]
+                    answer = self._answer(inferences=warmup + samples)
+                    self._expect(answer, "visit", f"cannot measure {key}")
+                    yield self._visit(answer, key, repeats, warmup, samples)
+                else:
+                    yield self._round(self._answer())
+        finally:
+            # Whoever stops early, or meets a model that is refused, finds no answers of others.
+            for key in under_way.keys_alone():
+                if not self._broken and key not in self.loaded:
+                    with contextlib.suppress(WorkerError, DeviceError):
+                        self._loaded_one(key)
 
-        def send(round_number: int, visits: Sequence[tuple[str, int]]) -> None:
-            request = {"do": "measure", "round": round_number, "warmup": warmup}
-            self._send({**request, "samples": samples, "visits": [list(v) for v in visits]})
+    def _is_known(self, model: Model, under_way: _UnderWay) -> bool:
+        return model.key in self.loaded or under_way.loads(model.key)
 
-        for place, (_, visits) in enumerate(rounds):
-            while sent < len(rounds) and (sent < place + 2 or ahead < VISITS_AHEAD):
-                # A worker that has ended is met again where its answer is awaited.
-                with contextlib.suppress(DeviceLost) if sent else contextlib.nullcontext():
-                    send(*rounds[sent])
-                ahead += len(rounds[sent][1])
-                sent += 1
-            ahead -= len(visits)
-            for key, repeats in visits:
-                answer = self._answer(inferences=warmup + samples)
-                self._expect(answer, "visit", f"cannot measure {key}")
-                yield self._visit(answer, key, repeats, warmup, samples)
+    def _loaded_one(self, key: str) -> None:
+        """Wait for a model that was sent."""
+        try:
             answer = self._answer()
-            self._expect(answer, "done", "cannot finish the round")
-            try:
-                wall, inside = _numbers([answer["wall"], answer["inside"]])
-            except (KeyError, TypeError, ValueError, OverflowError):
-                raise self._foreign(_words(answer)) from None
-            yield Round(wall, inside, self._state(answer))
+        except DeviceLost as error:
+            raise WorkerLost(
+                f"the runtime on {self._device.name} ended while it loaded {key} ({error}); the "
+                "model may be damaged, or need operators that this runtime does not have, or the "
+                "board's memory may be full",
+                out_of_memory=error.killed,
+            ) from error
+        if str(answer.get("error")).startswith("MemoryError"):
+            raise WorkerLost(
+                f"the memory of {self._device.name} is full: {key} does not fit; end other work "
+                "on the board and run the same command again",
+                out_of_memory=True,
+            )
+        self._expect(answer, "loaded", f"cannot load {key}")
+        self.loaded.add(key)
+
+    def _round(self, answer: dict[str, Any]) -> Round:
+        self._expect(answer, "done", "cannot finish the round")
+        try:
+            wall, inside = _numbers([answer["wall"], answer["inside"]])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise self._foreign(_words(answer)) from None
+        return Round(wall, inside, self._state(answer))
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
         """Run a loaded model on images `[n, ...]` one by one; return its outputs `[n, values]`.
@@ -310,15 +385,19 @@ class WorkerSession:
                 raise self._foreign(_words(answer)) from None
         return np.stack(outputs)
 
-    def placement(self, key: str) -> Placement:
-        """Which operators of a loaded model run outside of the delegate, where that is known."""
-        self._send({"do": "placement", "model": key})
-        answer = self._answer()
-        self._expect(answer, "outside", f"cannot tell the placement of {key}")
-        try:
-            return read_placement(answer["outside"])
-        except ValueError:
-            raise self._foreign(_words(answer)) from None
+    def placements(self, keys: Sequence[str]) -> list[Placement]:
+        """Which operators of loaded models run outside of the delegate, where that is known."""
+        for key in keys:
+            self._send({"do": "placement", "model": key})
+        found = []
+        for key in keys:
+            answer = self._answer()
+            self._expect(answer, "outside", f"cannot tell the placement of {key}")
+            try:
+                found.append(read_placement(answer["outside"]))
+            except ValueError:
+                raise self._foreign(_words(answer)) from None
+        return found
 
     def operators(self, key: str, runs: int, seconds: float = 0.0) -> OperatorProfile:
         """The time of each operator of a loaded model in that many runs of the whole, one of which
@@ -347,8 +426,8 @@ class WorkerSession:
 
     def conditions(self) -> dict[str, float]:
         """The board's state just now: frequency in Hz, temperature in degrees Celsius, load; `at`
-        is the board's monotonic clock, `waited` the seconds in which the worker had nothing to
-        do."""
+        is the board's monotonic clock, `waited` the seconds of those that the worker has `lived`
+        in which it had nothing to do, or nobody took what it had to say."""
         self._send({"do": "conditions"})
         answer = self._answer()
         self._expect(answer, "conditions", "cannot read the board's state")
@@ -417,6 +496,25 @@ class WorkerSession:
             f"the worker on {self._device.name} broke its protocol with the line {line[:200]!r}; "
             "what was measured is kept: run the same command again to go on"
         )
+
+
+def visits_of(answers: Iterable[str | Visit | Round]) -> Iterator[Visit | Round]:
+    """The answers to requests for visits alone."""
+    for answer in answers:
+        assert not isinstance(answer, str)
+        yield answer
+
+
+def _line(request: Model | VisitRequest, warmup: int, samples: int) -> bytes:
+    """A request as the worker reads it."""
+    content: dict[str, object]
+    if isinstance(request, Model):
+        pieces = request.pieces or compact(request.emit())
+        content = {"do": "load", "model": request.key, "data": pieces}
+    else:
+        content = {"do": "measure", "round": request.number, "warmup": warmup, "samples": samples}
+        content["visits"] = [list(visit) for visit in request.visits]
+    return json.dumps(content).encode()
 
 
 def worker_folder() -> str:

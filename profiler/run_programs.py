@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import re
 import secrets
@@ -27,7 +28,7 @@ from ..devices.errors import (
     WorkerError,
     WorkerLost,
 )
-from .run_litert import Round, Visit
+from .run_litert import Model, Round, Visit, VisitRequest
 from .verified_files import push_bytes
 
 OUTPUT_LIMIT = 4 * 1024 * 1024  # bytes that one run may write
@@ -140,6 +141,7 @@ class ProgramDriver:
         self._limit = math.ceil(limit)
         self._name = program.name
         self._mark = f"boardfit-{secrets.token_hex(8)}"
+        self._began = math.inf  # the board's time at the first answer
         self._latest = -math.inf
         self._waited = 0.0
         self._idle_since: float | None = None
@@ -173,14 +175,21 @@ class ProgramDriver:
         """End the script and what it runs. Closing twice does nothing."""
         self._channel.close()
 
-    def each(self, requests: Iterable[Request]) -> Iterator[Ended | State]:
-        """Answer requests in their order, each answer as it comes.
+    def each(self, requests: Iterable[Request | None]) -> Iterator[Ended | State]:
+        """Answer requests in their order, each answer as it comes; None where what to ask for next
+        depends on answers that are to come.
 
         Raises `WorkerLost` where a run does not end, `WorkerError` where what comes cannot be,
         and `DeviceLost`.
         """
         waiting: deque[tuple[int, Request]] = deque()
-        for number, request in enumerate(requests):
+        numbers = itertools.count()
+        for request in requests:
+            if request is None:
+                if waiting:
+                    yield self._answer(*waiting.popleft())
+                continue
+            number = next(numbers)
             waiting.append((number, request))
             with contextlib.suppress(DeviceLost):  # met again where its answer is awaited
                 self._send(number, request)
@@ -282,7 +291,7 @@ class ProgramDriver:
             raise self._foreign(" ".join(words))
         at = self._time(words[0])
         self._count_waiting(at, at)
-        values = {"at": at, "uptime": at, "waited": self._waited}
+        values = {"at": at, "uptime": at, "lived": at - self._began, "waited": self._waited}
         for name, text, scale in (
             ("load", words[1], 1.0),
             ("frequency", words[2], 1e3),  # the kernel counts kHz
@@ -312,6 +321,7 @@ class ProgramDriver:
                 "the board was restarted; run the same command again to go on"
             )
         self._latest = at
+        self._began = min(self._began, at)
         return at
 
     def _check_pinning(self, core: int, pin: str) -> None:
@@ -342,39 +352,78 @@ class ProgramDriver:
         )
 
 
-def visit_rounds(
+def answer_with_programs(
     driver: ProgramDriver,
-    rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+    requests: Iterable[Model | VisitRequest | None],
+    load: Callable[[Iterable[Model]], Iterator[str]],
+    run: Callable[[str, int], Run],
+    visit: Callable[[str, int, Ended], Visit],
+) -> Iterator[str | Visit | Round]:
+    """Requests as `WorkerSession.stream` answers them, each visit a run of its own.
+
+    Models are loaded by `load` while nothing runs. `run` and `visit` are given a model's key and
+    its repeats; `visit` says what a run has shown. Raises what these and the driver raise.
+    """
+    source = iter(requests)
+    held: list[Model | VisitRequest | None] = []  # what was taken and is not of the kind in turn
+
+    def visits() -> Iterator[VisitRequest | None]:
+        for request in source:
+            if isinstance(request, Model):
+                held.append(request)
+                return
+            yield request
+
+    def models() -> Iterator[Model]:
+        for request in source:
+            if not isinstance(request, Model):
+                held.append(request)
+                return
+            yield request
+
+    while True:
+        yield from _visited(driver, visits(), run, visit)
+        if not held:
+            return
+        source = itertools.chain([held.pop()], source)
+        yield from load(models())
+        source = itertools.chain(held[:], source)
+        held.clear()
+
+
+def _visited(
+    driver: ProgramDriver,
+    rounds: Iterable[VisitRequest | None],
     run: Callable[[str, int], Run],
     visit: Callable[[str, int, Ended], Visit],
 ) -> Iterator[Visit | Round]:
-    """Rounds of visits as `WorkerSession.measure_rounds` has them, each visit a run of its own.
+    asked: deque[VisitRequest] = deque()
 
-    `run` and `visit` are given a model's key and its repeats; `visit` says what a run has shown.
-    Raises what `visit` and the driver raise.
-    """
-
-    def requests() -> Iterator[Request]:
-        for _, visits in rounds:
-            for key, repeats in visits:
+    def requests() -> Iterator[Request | None]:
+        for request in rounds:
+            if request is None:
+                yield None
+                continue
+            asked.append(request)
+            for key, repeats in request.visits:
                 yield run(key, repeats)
             yield STATE
 
-    answers = driver.each(requests())
-    for _, visits in rounds:
-        begin: float | None = None
-        inside = 0.0
-        for key, repeats in visits:
-            ended = next(answers)
-            assert isinstance(ended, Ended)
-            begin = ended.at if begin is None else begin
-            found = visit(key, repeats, ended)
+    begin: float | None = None
+    inside, place = 0.0, 0
+    for answer in driver.each(requests()):
+        if isinstance(answer, Ended):
+            key, repeats = asked[0].visits[place]
+            place += 1
+            begin = answer.at if begin is None else begin
+            found = visit(key, repeats, answer)
             inside += sum(found.warmup) + sum(found.seconds) * found.repeats
             yield found
-        state = next(answers)
-        assert isinstance(state, State)
-        at = state.values["at"]
-        yield Round(at - (at if begin is None else begin), inside, state.values)
+            continue
+        at = answer.values["at"]
+        yield Round(at - (at if begin is None else begin), inside, answer.values)
+        asked.popleft()
+        begin, inside, place = None, 0.0, 0
 
 
 def crashed(code: int) -> str | None:

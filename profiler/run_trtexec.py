@@ -23,8 +23,8 @@ from .read_trtexec import (
     parse_version,
     words_of_failure,
 )
-from .run_litert import Model, Round, Visit
-from .run_programs import Ended, ProgramDriver, Run, crashed, visit_rounds
+from .run_litert import Model, Round, Visit, VisitRequest, visits_of
+from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
 
 _LIMIT = 900.0  # seconds; a large engine takes minutes to build on a small board
@@ -155,23 +155,26 @@ class TrtexecSession:
         samples: int = 2,
     ) -> Iterator[Visit | Round]:
         """Visit loaded models in the given order; yield each `Visit`, then one `Round`."""
-        yield from self.measure_rounds([(number, visits)], warmup=warmup, samples=samples)
+        yield from visits_of(
+            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
+        )
 
-    def measure_rounds(
+    def stream(
         self,
-        rounds: Sequence[tuple[int, Sequence[tuple[str, int]]]],
+        requests: Iterable[Model | VisitRequest | None],
         *,
         warmup: int = 1,
         samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Several rounds (number and visits of each) as `measure` does one.
+    ) -> Iterator[str | Visit | Round]:
+        """Answer one request after the other (see `WorkerSession.stream`).
 
         Raises `WorkerError` with trtexec's words where a run fails, `WorkerLost` where it crashes.
         """
 
-        yield from visit_rounds(
+        yield from answer_with_programs(
             self._driver,
-            rounds,
+            requests,
+            self.load,
             lambda key, repeats: self._run(key, _inferences(repeats, samples)),
             lambda key, repeats, ended: self._visit(key, ended, repeats, samples),
         )
@@ -228,9 +231,9 @@ class TrtexecSession:
             "board with Python"
         )
 
-    def placement(self, key: str) -> Placement:
+    def placements(self, keys: Sequence[str]) -> list[Placement]:
         """Nothing is left out: TensorRT builds an engine of the whole model, or none."""
-        return Placement(())
+        return [Placement(()) for _ in keys]
 
     def operators(self, key: str, runs: int, seconds: float = 0.0) -> OperatorProfile:
         """The time of each layer of an engine, which may be many operators in one, in runs with

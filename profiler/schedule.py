@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 # Seconds that an inference can take; what lies beyond is a fault of a clock, or of a file.
 SHORTEST_INFERENCE, LONGEST_INFERENCE = 1e-12, 1e9
+ROUNDS_AT_ONCE = 4  # beyond the minimum; a board far away would wait for us after each round
 PROBE_ROUND = -1  # it only finds how many repeats a sample needs, and is warm-up as a whole
 
 
@@ -27,7 +27,8 @@ class Schedule:
     entry, each `warmup` inferences and `samples` samples of at least `sample_seconds`. An entry is
     settled in a run when its lowest visits agree within `precision` (relative). The board is
     warmed up for `warmup_seconds` and at least `warmup_visits` visits to the reference model. Once
-    the board has spent `budget_seconds`, no entry gets more than the minimum of rounds. Between
+    the board has spent `budget_seconds`, no entry gets more than the minimum of rounds (judged for
+    each batch of models by what was spent before its last certain round). Between
     two runs the board rests for `pause_seconds`: the later the next run, the more its values say
     about those of another day.
     """
@@ -92,42 +93,30 @@ def sample_seconds(resolution: float, schedule: Schedule) -> float:
     return max(schedule.sample_seconds, 500 * resolution)
 
 
-def next_round(
-    entries: Sequence[int],
-    seen: Mapping[int, Mapping[int, float]],
-    schedule: Schedule,
-    slow: Mapping[int, Set[int]] = MappingProxyType({}),
-) -> tuple[int, list[int]] | None:
-    """The round of a run that is not finished, with the entries that it still has to visit.
+def wanted_rounds(
+    rounds: Mapping[int, float], schedule: Schedule, slow: Set[int] = frozenset()
+) -> list[int]:
+    """The rounds of a run that one entry is certain to need, in order; none where it is settled.
 
-    `seen` maps entries to rounds to seconds, as far as this run has come, `slow` to the rounds
-    that met the board in a slow state. Round `PROBE_ROUND` is
-    the first: it visits everything once to find the repeats. None when all entries are settled.
+    `rounds` maps those that it has to seconds, `slow` are the ones of them that met the board in a
+    slow state. `PROBE_ROUND` is the first, which finds the repeats, and the minimum follows. Then
+    come groups of `ROUNDS_AT_ONCE`, of which each is needed whole where the rounds before it do not
+    suffice: what a group needs does not depend on how much of it is there already, so that a run
+    which was interrupted asks for the same.
     """
-    wanted = {
-        entry: _wanted_round(seen.get(entry, {}), schedule, slow.get(entry, frozenset()))
-        for entry in entries
-    }
-    number = min((number for number in wanted.values() if number is not None), default=None)
-    if number is None:
-        return None
-    return number, [entry for entry in entries if wanted[entry] == number]
-
-
-def _wanted_round(rounds: Mapping[int, float], schedule: Schedule, slow: Set[int]) -> int | None:
-    """The first round that one entry still needs; None where it is settled."""
-    earlier = None
-    for number in range(PROBE_ROUND, schedule.maximum_rounds):
-        if number in rounds:
-            continue
-        before = [r for r in rounds if PROBE_ROUND < r < number]
-        if before == earlier:  # nothing came since the last gap: settled as it was there
-            continue
-        earlier = before
-        visits = [rounds[r] for r in before]
-        if not settled(visits, schedule, sum(r in slow for r in before)):
-            return number
-    return None
+    first = [n for n in range(PROBE_ROUND, schedule.minimum_rounds) if n not in rounds]
+    if first:
+        return first
+    most = schedule.maximum_rounds
+    for begin in range(schedule.minimum_rounds, most, ROUNDS_AT_ONCE):
+        before = [number for number in rounds if PROBE_ROUND < number < begin]
+        visits = [rounds[number] for number in before]
+        if settled(visits, schedule, sum(number in slow for number in before)):
+            return []
+        group = range(begin, min(begin + ROUNDS_AT_ONCE, most))
+        if missing := [number for number in group if number not in rounds]:
+            return missing
+    return []
 
 
 def visiting_order(

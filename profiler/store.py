@@ -266,8 +266,20 @@ class Store:
 
         Visits of `PROBE_ROUND` are warm-up as a whole.
         """
+        self.commit_rounds({round_number: visits}, session=session, run=run, evidence=evidence)
+
+    def commit_rounds(
+        self,
+        rounds: Mapping[int, Sequence[tuple[int, Visit]]],
+        *,
+        session: int,
+        run: int,
+        evidence: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Add visits of several rounds as `commit` does those of one."""
         with self._transaction():
-            self._insert_visits(visits, session, run, round_number)
+            for number, visits in rounds.items():
+                self._insert_visits(visits, session, run, number)
             self._insert_evidence(session, evidence)
 
     def _insert_visits(

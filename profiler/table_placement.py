@@ -41,15 +41,15 @@ def outside_kinds(
             first.setdefault(kind(read_layer(entry.content)), entry.key)
     found: Outside = {}
     with open_session(device, threads=threads, runtime=runtime) as session:
-        for name, key in first.items():
-            session.load_one(Model(key, sources[key].emit))
-            try:
-                placement = session.placement(key)
-            except WorkerLost:
-                raise
-            except WorkerError:  # a graph that cannot be followed: the table stands without it
-                return None
-            session.unload()
+        for _ in session.load(Model(key, sources[key].emit) for key in first.values()):
+            pass
+        try:
+            placements = session.placements([*first.values()])
+        except WorkerLost:
+            raise
+        except WorkerError:  # a graph that cannot be followed: the table stands without it
+            return None
+        for name, placement in zip(first, placements, strict=True):
             if placement.outside is None:
                 return None
             if placement.outside:

@@ -253,7 +253,10 @@ class Worker:
         self._threads = threads
         self._core = core
         self._models: dict[str, Any] = {}
-        self.waited = 0.0  # seconds in which there was nothing to do; whoever feeds us counts them
+        self._began = clock()
+        # Seconds in which there was nothing to do, or nobody took what there was to say; whoever
+        # feeds us counts them.
+        self.waited = 0.0
 
     def hello(self) -> Answer:
         """The first line: who answers, with which runtime."""
@@ -340,7 +343,7 @@ class Worker:
         }
 
     def _conditions(self, at: float) -> Answer:
-        return {"at": at, "waited": self.waited, **self._state()}
+        return {"at": at, "lived": at - self._began, "waited": self.waited, **self._state()}
 
     def _placement(self, request: Answer) -> Answer:
         model = self._models[request["model"]]
@@ -416,10 +419,13 @@ def main() -> int:
     def send(answer: Answer) -> None:
         pending.append(json.dumps(answer).encode() + b"\n")
 
-    def flush() -> None:
+    def flush() -> float:
+        """Write the answers; return the seconds that this took."""
+        begin = time.perf_counter()
         out.write(b"".join(pending))
         out.flush()
         pending.clear()
+        return time.perf_counter() - begin
 
     try:
         core = None
@@ -445,9 +451,9 @@ def main() -> int:
         for answer in worker.answers(request):
             send(answer)
             if time.perf_counter() - last_flush > FLUSH_SECONDS:
-                flush()
+                worker.waited += flush()
                 last_flush = time.perf_counter()
-        flush()
+        worker.waited += flush()
         idle = time.perf_counter()
     return 0
 

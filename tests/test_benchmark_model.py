@@ -155,9 +155,9 @@ def test_placement_and_operators_come_from_what_the_tool_prints(board: Device) -
     int8 = emit_layer(Layer("hard_swish", ((8, 8, 8),), (8, 8, 8), dtype="int8"))
     with open_session(board) as session:
         session.load_one(Model("float", lambda: emit(SMALL)))
-        assert session.placement("float").outside == ()
+        assert session.placements(["float"])[0].outside == ()
         session.load_one(Model("int8", lambda: int8))
-        assert session.placement("int8").outside == ((0, "hard_swish"),)
+        assert session.placements(["int8"])[0].outside == ((0, "hard_swish"),)
         found = session.operators("float", 2)
     kinds = [operator.kind for operator in found.operators]
     assert kinds == ["conv_2d", "depthwise_conv_2d", "conv_2d", "mean", "fully_connected"]
@@ -494,7 +494,7 @@ def test_over_a_real_sshd(tmp_path: Path) -> None:
         with open_session(device) as session:
             session.load_one(Model("long", lambda: LARGE))
             *visits, end = session.measure([("long", 1)] * 5)
-            assert session.placement("long").outside == ()
+            assert session.placements(["long"])[0].outside == ()
             session.unload()
     assert [len(visit.seconds) for visit in visits if isinstance(visit, Visit)] == [2] * 5
     assert isinstance(end, Round)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from boardfit.devices.errors import MissingEntry
 from boardfit.profiler.families import by_family, channels, family, step_class
-from boardfit.profiler.interpolation import Interpolator, Scales
+from boardfit.profiler.interpolation import (
+    Interpolator,
+    Pairs,
+    Places,
+    Scales,
+    covariance,
+    scales_loss,
+)
 from boardfit.profiler.layers import Layer
 from boardfit.profiler.pricing import Alone, OperatorTimes, describe_scales, read_scales
 
@@ -183,3 +190,42 @@ def test_another_family_has_no_price() -> None:
 def test_scales_survive_their_description() -> None:
     known = times(conv(8, 8), conv(64, 64))
     assert read_scales(describe_scales(known.scales())) == known.scales()
+
+
+# How scales are fitted
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 300), st.integers(1, 300)), min_size=2, max_size=8, unique=True
+    ),
+    st.lists(st.floats(-2.0, 2.0), min_size=6, max_size=6),
+    st.integers(0, 2**32),
+)
+def test_the_slope_of_the_loss_is_that_of_its_values(
+    counts: list[tuple[int, int]], deviations: list[float], seed: int
+) -> None:
+    places, rng = Places(counts), np.random.default_rng(seed)
+    logs, priors = rng.normal(size=len(counts)), np.tile([-1.0, 0.5], (6, 1))
+    values = priors[:, 0] + priors[:, 1] * np.array(deviations)
+    pairs, spread = Pairs(places, places), noise(len(counts), 0.1)
+    _, slope = scales_loss(pairs, logs, spread, priors, values)
+    for axis, step in enumerate(1e-5 * np.eye(6)):
+        up, down = (scales_loss(pairs, logs, spread, priors, values + s)[0] for s in (step, -step))
+        assert slope[axis] == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=6, unique=True))
+def test_the_covariance_of_places_with_themselves_is_symmetric_and_positive(
+    counts: list[int],
+) -> None:
+    places = Places([[count] for count in counts])
+    scales = Scales(0.1, (2.0,), (0.05,), 1.0)
+    matrix = covariance(places, places, scales)
+    assert np.allclose(matrix, matrix.T)
+    assert np.linalg.eigvalsh(matrix).min() > -1e-9
+    assert np.allclose(matrix, Pairs(places, places).slopes(scales)[0])
+    # Of one place: the trend, the smooth part and its step.
+    octaves = math.log2(counts[0]) - 5.0
+    assert matrix[0, 0] == pytest.approx(16.0 + octaves**2 + 0.1**2 + 0.05**2)

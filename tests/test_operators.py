@@ -96,7 +96,7 @@ def timed(device: Device, data: bytes, runs: int) -> OperatorProfile:
 def placed(device: Device, data: bytes) -> Placement:
     with WorkerSession(device) as session:
         list(session.load([Model("m", lambda: data)]))
-        return session.placement("m")
+        return session.placements(["m"])[0]
 
 
 # The real LiteRT
@@ -482,11 +482,11 @@ def test_anything_else_ends_in_one_error(content: Any) -> None:
 )  # fmt: skip
 def test_a_placement_that_is_none_is_refused(outside: object) -> None:
     with pytest.raises(WorkerError, match=BROKE):
-        scripted({"outside": outside}).placement("m")
+        scripted({"outside": outside}).placements(["m"])[0]
 
 
 def test_a_placement_that_is_not_known_stays_so() -> None:
-    found = scripted({"outside": None}).placement("m")
+    found = scripted({"outside": None}).placements(["m"])[0]
     found.check("m.tflite", 5, "odd")
     assert found == Placement(None)
 

@@ -7,18 +7,19 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from boardfit.profiler.schedule import (
     PROBE_ROUND,
+    ROUNDS_AT_ONCE,
     Schedule,
     batches,
-    next_round,
     random_batches,
     repeats,
     settled,
     visiting_order,
+    wanted_rounds,
 )
 
 seconds = st.floats(1e-6, 1.0)
@@ -77,63 +78,62 @@ def test_a_probe_of_no_time_does_not_repeat_for_ever() -> None:
     assert repeats(0.0, Schedule(sample_seconds=1e-6)) == 1000
 
 
-@given(schedules, st.integers(1, 6), st.data())
-def test_a_run_visits_nothing_twice_and_ends(
-    schedule: Schedule, count: int, data: st.DataObject
+@given(schedules, st.data())
+def test_an_entry_has_each_round_once_and_whole_groups_wherever_it_was_interrupted(
+    schedule: Schedule, data: st.DataObject
 ) -> None:
-    entries = list(range(10, 10 + count))
-    seen: dict[int, dict[int, float]] = {entry: {} for entry in entries}
-    last = PROBE_ROUND
-    while (step := next_round(entries, seen, schedule)) is not None:
-        number, todo = step
-        assert last <= number < schedule.maximum_rounds
-        assert todo
-        last = number
-        # An interruption may come after any of the visits.
-        for entry in todo[: data.draw(st.integers(1, len(todo)))]:
-            assert number not in seen[entry]
-            seen[entry][number] = data.draw(st.sampled_from([1.0, 1.01, 1.3]))
-    for rounds in seen.values():
-        assert sorted(rounds) == list(range(PROBE_ROUND, len(rounds) - 1))
-        visits = [rounds[number] for number in range(len(rounds) - 1)]
-        assert settled(visits, schedule) or schedule.maximum_rounds == len(visits)
-        for earlier in range(1, len(visits)):
-            assert not settled(visits[:earlier], schedule)
-
-
-def test_entries_that_are_settled_are_left_out() -> None:
-    schedule = Schedule(minimum_rounds=2, maximum_rounds=5)
-    steady, restless = ({-1: 1.0, 0: 1.0, 1: value} for value in (1.0, 2.0))
-    seen = {7: steady, 8: restless}
-    assert next_round([7, 8], seen, schedule) == (2, [8])
-    assert next_round([7], seen, schedule) is None
-    assert next_round([7, 8, 9], seen, schedule) == (PROBE_ROUND, [9])
+    rounds: dict[int, float] = {}
+    while wanted := wanted_rounds(rounds, schedule):
+        assert not rounds.keys() & set(wanted)
+        assert wanted == sorted(wanted)
+        # An interruption may come after any of the visits, in whichever order they were made.
+        order = data.draw(st.permutations(wanted))
+        for number in order[: data.draw(st.integers(1, len(order)))]:
+            rounds[number] = data.draw(st.sampled_from([1.0, 1.01, 1.3]))
+    assert sorted(rounds) == list(range(PROBE_ROUND, len(rounds) - 1))
+    visits = [rounds[number] for number in range(len(rounds) - 1)]
+    assert settled(visits, schedule) or schedule.maximum_rounds == len(visits)
+    ends = range(schedule.minimum_rounds, schedule.maximum_rounds, ROUNDS_AT_ONCE)
+    assert len(visits) in {*ends, schedule.maximum_rounds}
+    for end in ends:
+        if end < len(visits):
+            assert not settled(visits[:end], schedule)
 
 
 @given(
-    st.lists(st.lists(st.sampled_from([None, 1.0, 1.3]), min_size=6, max_size=6), max_size=3),
-    st.sets(st.integers(0, 6)),
+    st.lists(st.sampled_from([1.0, 1.3]), min_size=14, max_size=14),
+    st.sets(st.integers(0, 14)),
+    st.sets(st.integers(PROBE_ROUND, 13)),
     schedules,
 )
-@example([[1.3, 1.3, None, 1.0, None, None]], set(), Schedule(minimum_rounds=2, maximum_rounds=6))
-def test_the_next_round_is_the_first_that_any_entry_needs(
-    visited: list[list[float | None]], slow: set[int], schedule: Schedule
+def test_what_an_entry_needs_does_not_depend_on_what_of_it_is_there(
+    seconds: list[float], slow: set[int], missing: set[int], schedule: Schedule
 ) -> None:
-    """Whatever was visited, also with gaps, as a lost worker leaves them."""
-    seen = {
-        entry: {PROBE_ROUND: 1.0} | {n: s for n, s in enumerate(rounds) if s is not None}
-        for entry, rounds in enumerate(visited)
-    }
+    """An entry's rounds show the same whenever they are measured: then an interruption changes
+    nothing, whatever it left out."""
+    every = {PROBE_ROUND: 1.0, **dict(enumerate(seconds))}
 
-    def needs(entry: int, number: int) -> bool:
-        before = {r: s for r, s in seen[entry].items() if PROBE_ROUND < r < number}
-        disturbed = len(before.keys() & slow)
-        return number not in seen[entry] and not settled([*before.values()], schedule, disturbed)
+    def finished(rounds: dict[int, float]) -> dict[int, float]:
+        while wanted := wanted_rounds(rounds, schedule, slow):
+            rounds |= {number: every[number] for number in wanted}
+        return rounds
 
-    every = range(PROBE_ROUND, schedule.maximum_rounds)
-    rounds = [(number, [entry for entry in seen if needs(entry, number)]) for number in every]
-    expected = next(((number, todo) for number, todo in rounds if todo), None)
-    assert next_round(list(seen), seen, schedule, dict.fromkeys(seen, slow)) == expected
+    whole = finished({})
+    begun = {number: value for number, value in whole.items() if number not in missing}
+    assert finished(begun) == whole
+
+
+def test_the_minimum_is_certain_and_what_comes_then_depends_on_it() -> None:
+    schedule = Schedule(minimum_rounds=2, maximum_rounds=9)
+    steady, restless = ({-1: 1.0, 0: 1.0, 1: value} for value in (1.0, 2.0))
+    assert wanted_rounds({}, schedule) == [PROBE_ROUND, 0, 1]
+    assert wanted_rounds({PROBE_ROUND: 1.0, 1: 1.0}, schedule) == [0]
+    assert wanted_rounds(steady, schedule) == []
+    assert wanted_rounds(restless, schedule) == [2, 3, 4, 5]
+    assert wanted_rounds({**restless, 2: 1.0, 4: 1.0}, schedule) == [3, 5]  # as was decided at 2
+    more = {number: 3.0 + number for number in range(2, 6)}
+    assert wanted_rounds({**restless, **more}, schedule) == [6, 7, 8]
+    assert wanted_rounds({**restless, **dict.fromkeys(more, 1.0)}, schedule) == []
 
 
 @given(
@@ -208,9 +208,9 @@ def test_visits_in_slow_states_are_made_up_for_up_to_the_maximum() -> None:
     assert not settled(visits, schedule, slow=1)
     assert settled([*visits, 1.0], schedule, slow=1)
     assert settled([1.0] * 6, schedule, slow=6)
-    seen = {7: {-1: 1.0, 0: 1.0, 1: 1.0, 2: 1.0}}
-    assert next_round([7], seen, schedule, {7: {2}}) == (3, [7])
-    assert next_round([7], seen, schedule, {7: {-1}}) is None  # the probe never counts
+    seen = {-1: 1.0, 0: 1.0, 1: 1.0, 2: 1.0}
+    assert wanted_rounds(seen, schedule, {2}) == [3, 4, 5]
+    assert wanted_rounds(seen, schedule, {-1}) == []  # the probe never counts
 
 
 @pytest.mark.parametrize(

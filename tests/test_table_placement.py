@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from boardfit.devices.errors import DeviceLost, TableFileError
+from boardfit.devices.errors import DeviceLost, TableFileError, WorkerLost
 from boardfit.devices.fake import Faults
 from boardfit.profiler.build import build_table, extend_table, sources
 from boardfit.profiler.connect import connect
@@ -133,8 +133,8 @@ def test_a_build_that_loses_the_board_at_its_end_goes_on(
     with contextlib.closing(sqlite3.connect(path)) as file, file:
         file.execute("DELETE FROM documents WHERE name = 'result'")
     before, asked = samples(path), plan("int8", SWISH, SMALL_SWISH)
-    with pytest.raises(DeviceLost):
-        build_table(path, board(faults=Faults(lose=frozenset({4}))), asked, QUICK)
+    with pytest.raises((DeviceLost, WorkerLost)):
+        build_table(path, board(faults=Faults(lose=frozenset(range(4, 40)))), asked, QUICK)
     with pytest.raises(TableFileError, match="not finished"):
         LookupTable.open(path)
     assert build_table(path, board(), asked, QUICK).outside == swishing.outside

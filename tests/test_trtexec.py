@@ -117,7 +117,7 @@ def test_a_model_is_built_once_and_its_inferences_are_timed(board: Device) -> No
         engine = next(Path(board.workspace / "engines").iterdir())
         built = engine.stat().st_mtime_ns
         visit, end = session.measure([("m", 5)], samples=4)
-        assert session.placement("m").outside == ()
+        assert session.placements(["m"])[0].outside == ()
         found = session.operators("m", 6)
     assert isinstance(visit, Visit)
     assert isinstance(end, Round)
