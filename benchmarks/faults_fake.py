@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 from faults_build import PLAN, SCHEDULE, say, say_end
 
 from boardfit.devices.base import Channel, Completed, Transport
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.conditions import describe
 from boardfit.devices.errors import BoardfitError, DeviceLost, DeviceTimeout, StorageError
 from boardfit.devices.fake import FAKE_FILES, FakeTransport, SimulatedClock
 from boardfit.devices.fake_board import FakeBoard
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.reconnecting import ReconnectingTransport
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import fake_device

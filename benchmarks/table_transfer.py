@@ -15,8 +15,8 @@ from pathlib import Path
 from table_line import built
 
 from boardfit.devices.base import Device
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.errors import ConditionsChanged
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.local import local_device
 from boardfit.profiler.build import sources
 from boardfit.profiler.campaign import run_campaign

@@ -10,7 +10,8 @@ import typer
 from boardfit.options import InventoryOption, JsonOption, WaitOption
 
 if TYPE_CHECKING:
-    from boardfit.devices.inventory import BoardEntry, Inventory
+    from boardfit.devices.board_entry import BoardEntry
+    from boardfit.devices.inventory import Inventory
     from boardfit.devices.ssh_config import Surroundings
 
 devices_app = typer.Typer(help="Which boards there are.", rich_markup_mode=None)

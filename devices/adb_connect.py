@@ -17,9 +17,9 @@ from .adb_keys import load_keys
 from .adb_server import AdbServer, AdbServerTransport
 from .adb_transport import AdbTransport
 from .base import Device
+from .board_entry import BoardEntry
 from .conditions import describe
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
-from .inventory import BoardEntry
 from .reconnecting import ReconnectingTransport
 
 WORKSPACE = PurePosixPath("/data/local/tmp/boardfit")  # where the shell's user may run programs

@@ -9,9 +9,10 @@ from typing import Any
 
 from .adb_server import attached
 from .base import Description
+from .board_entry import BoardEntry
 from .clusters import Cluster
 from .errors import DeviceAmbiguous, DeviceNotFound, InventoryError
-from .inventory import BoardEntry, Inventory, usual_path
+from .inventory import Inventory, usual_path
 
 _PATIENCE = 5.0  # seconds for the adb server's list
 

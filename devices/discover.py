@@ -15,6 +15,7 @@ from functools import partial
 
 from .adb_devices import Listed, Readiness
 from .adb_server import attached
+from .board_entry import BoardEntry
 from .errors import (
     BoardfitError,
     BoardInUse,
@@ -27,7 +28,6 @@ from .errors import (
     DeviceUnverified,
     InputError,
 )
-from .inventory import BoardEntry
 from .ssh_config import Surroundings, find_route, host_names
 
 PATIENCE = 3.0  # seconds for all looks together

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .base import Device, Transport
+from .board_entry import BoardEntry
 from .board_files import first_lines
 from .board_state import read_state
 from .clusters import discover_clusters
@@ -32,7 +33,6 @@ from .findings import (
     throttle_count_finding,
     workspace_finding,
 )
-from .inventory import BoardEntry
 from .jetson import POWER_MODES_FILE, parse_power_mode, parse_power_modes
 from .power_findings import (
     battery_findings,

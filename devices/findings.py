@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from .board_entry import BoardEntry
 from .board_files import number
 from .clusters import Cluster, cores_text
-from .inventory import BoardEntry
 
 State = Literal["ok", "note", "warning", "problem"]
 Repair = Literal["make the workspace", "remove old workers", "remove what was half copied"]

@@ -9,9 +9,10 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 
+from .board_entry import BoardEntry
 from .errors import InventoryError, storage_errors
 from .files import exclusive, write_atomically
-from .inventory import BoardEntry, Inventory, usual_path
+from .inventory import Inventory, usual_path
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 

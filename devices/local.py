@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from .base import Completed, Device
+from .board_entry import BoardEntry
 from .conditions import describe
 from .errors import CommandFailed, DeviceLost, InputError, InventoryError
 from .files import open_source, write_whole
-from .inventory import BoardEntry, xdg_folder
+from .inventory import xdg_folder
 from .line_channel import STDERR_KEPT, LineChannel, run_to_end
 from .process import Process, brief
 

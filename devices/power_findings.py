@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from .board_entry import BoardEntry
 from .findings import Finding
-from .inventory import BoardEntry
 from .jetson import PowerMode, clocks_are_held
 from .throttling import STATUS, Battery, ThermalService, Throttled
 

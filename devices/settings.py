@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from .base import Transport
+from .board_entry import BoardEntry
 from .board_state import wait_until_cool
 from .clocks import lasting
 from .errors import BoardfitError, ConditionsChanged, DeviceLost, DeviceTimeout
-from .inventory import BoardEntry
 from .settings_board import SettingsBoard
 from .settings_record import Before, Wanted
 

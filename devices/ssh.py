@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from .base import LINE_LIMIT, Completed, Device, Transport
+from .board_entry import BoardEntry
 from .conditions import describe, parse_cpu_list
 from .errors import (
     CommandFailed,
@@ -28,7 +29,6 @@ from .errors import (
     StorageError,
 )
 from .files import open_source, write_whole
-from .inventory import BoardEntry
 from .line_channel import STDERR_KEPT, LineChannel, run_to_end
 from .process import brief
 from .reconnecting import ReconnectingTransport

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ..devices.base import Device
+from ..devices.board_entry import BoardEntry
 from ..devices.clusters import choose_cores, discover_clusters
 from ..devices.conditions import describe, under
 from ..devices.errors import DeviceLost, DeviceTimeout
 from ..devices.fake import FakeTransport, Faults, SimulatedClock, SleepingClock
-from ..devices.inventory import BoardEntry, Inventory
+from ..devices.inventory import Inventory
 from ..devices.local import local_device
 from ..devices.quarantine import require_free
 from ..devices.settings import restore_leftovers, wanted_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from boardfit.devices.inventory import BoardEntry
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import fake_device
 from boardfit.profiler.emit_tflite import emit

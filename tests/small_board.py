@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from boardfit.devices.base import Device
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.fake import Faults
-from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.connect import fake_device
 from boardfit.profiler.layers import Layer, Network
 from boardfit.profiler.network_builder import NetworkBuilder

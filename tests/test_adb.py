@@ -24,6 +24,7 @@ from boardfit.devices.adb_server import AdbServer, AdbServerTransport
 from boardfit.devices.adb_shell_v2 import ShellProcess
 from boardfit.devices.adb_transport import AdbTransport
 from boardfit.devices.base import LINE_LIMIT
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.errors import (
     CommandFailed,
     DeviceAmbiguous,
@@ -37,7 +38,6 @@ from boardfit.devices.errors import (
     InventoryError,
     StorageError,
 )
-from boardfit.devices.inventory import BoardEntry
 from boardfit.profiler.connect import connect
 from boardfit.profiler.run_litert import WorkerSession
 

@@ -31,7 +31,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.evidence import samples_frame
 from boardfit.profiler.profile_model import open_profile, profile_model
-from boardfit.profiler.store import Store
+from boardfit.profiler.store import SUSTAINED_RUN, Store
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.page import write_report
 
@@ -86,6 +86,8 @@ def test_a_visit_is_judged_by_the_looks_around_it() -> None:
     assert found.around(session, at).tolist() == [False, True, True, False, False, False]
     # What is repeated does not depend on what comes later.
     assert found.before(session, at).tolist() == [False, False, True, False, False, False]
+    # A look at the very moment counts.
+    assert found.before(np.array([1, 1]), np.array([2.0, 3.0])).tolist() == [True, False]
     nothing = moments([])
     assert not nothing.around(session, at).any()
 
@@ -156,6 +158,16 @@ def test_a_table_says_when_its_board_was_slowed(
     assert LookupTable.open(tmp_path / "t").record == table.record
     write_report([tmp_path / "t"], tmp_path / "report.html")
     assert "under-voltage, throttled" in (tmp_path / "report.html").read_text()
+
+
+def test_a_lasting_load_is_no_part_of_the_record() -> None:
+    look = {"at": 1.0, "throttled": 1.0, "slowed_by": "throttled"}
+    with Store.create(None) as store:
+        for run in (SUSTAINED_RUN, 0):
+            number = store.begin_session(run, "2026-01-01T00:00:00+00:00", {})
+            seen = [{**look, "throttled": float(run < 0), "slowed_by": "throttled" * (run < 0)}]
+            store.commit([], session=number, run=run, round_number=0, evidence=seen)
+        assert board_record(store) == BoardRecord(1, 0.0)
 
 
 def test_a_record_survives_its_file() -> None:

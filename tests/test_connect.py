@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from boardfit.devices.board_entry import BoardEntry, Settings
 from boardfit.devices.errors import BoardfitError, InputError
-from boardfit.devices.inventory import BoardEntry, Settings
 from boardfit.devices.lease import in_use
 from boardfit.devices.lease_place import FOLDER
 from boardfit.devices.occupy import FOLDER_VARIABLE, occupied

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from boardfit.devices.adb_devices import Listed, one_of_each, parse_list
 from boardfit.devices.adb_server import attached
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.discover import Sighting, discover, greet, state_of
 from boardfit.devices.errors import (
     BoardInUse,
@@ -28,7 +29,6 @@ from boardfit.devices.errors import (
     DeviceUnreachable,
     InputError,
 )
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.ssh_config import Surroundings
 
 from .conftest import missing

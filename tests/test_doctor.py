@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boardfit.devices.base import Completed, Description, Device
+from boardfit.devices.board_entry import BoardEntry, Settings
 from boardfit.devices.clusters import Cluster
 from boardfit.devices.doctor import examine, repair
 from boardfit.devices.errors import DeviceLost
@@ -34,7 +35,6 @@ from boardfit.devices.findings import (
     throttle_count_finding,
     workspace_finding,
 )
-from boardfit.devices.inventory import BoardEntry, Settings
 from boardfit.devices.jetson import PowerMode
 from boardfit.devices.local import LocalTransport
 from boardfit.devices.power_findings import (

@@ -11,15 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from boardfit.devices.board_entry import BoardEntry, Limits, Settings
 from boardfit.devices.errors import DeviceAmbiguous, DeviceNotFound, InventoryError
-from boardfit.devices.inventory import (
-    SIZE_LIMIT,
-    BoardEntry,
-    Inventory,
-    Limits,
-    Settings,
-    xdg_folder,
-)
+from boardfit.devices.inventory import SIZE_LIMIT, Inventory, xdg_folder
 
 EXAMPLE = """
 [boards.desk]

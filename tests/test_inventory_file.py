@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from boardfit.devices.add_board import completed, entry_of, free_name
 from boardfit.devices.base import Description
+from boardfit.devices.board_entry import BoardEntry, Limits, Settings
 from boardfit.devices.clusters import Cluster
 from boardfit.devices.errors import (
     DeviceAmbiguous,
@@ -22,7 +23,7 @@ from boardfit.devices.errors import (
     InventoryError,
 )
 from boardfit.devices.files import exclusive
-from boardfit.devices.inventory import BoardEntry, Inventory, Limits, Settings
+from boardfit.devices.inventory import Inventory
 from boardfit.devices.inventory_file import add_board, entry_text
 
 from .test_discover import adb_server, serving

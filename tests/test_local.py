@@ -16,6 +16,7 @@ from types import FrameType
 import pytest
 
 from boardfit.devices.base import LINE_LIMIT
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.errors import (
     CommandFailed,
     DeviceError,
@@ -24,7 +25,6 @@ from boardfit.devices.errors import (
     InventoryError,
     StorageError,
 )
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.line_channel import LineChannel
 from boardfit.devices.local import LocalTransport, local_device
 

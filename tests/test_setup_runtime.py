@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.doctor import read_python
 from boardfit.devices.errors import DeviceError, DeviceLost, InputError
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.local import LocalTransport, local_device
 from boardfit.devices.runtime_choice import (
     PROBE,

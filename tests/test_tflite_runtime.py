@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from boardfit.devices.base import Device
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.errors import ConditionsChanged
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.local import local_device
 from boardfit.profiler.build import build_table
 from tests.conftest import missing

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from boardfit.devices.base import Channel, Description, Device
+from boardfit.devices.board_entry import BoardEntry
 from boardfit.devices.errors import DeviceLost, WorkerError
 from boardfit.devices.fake import FakeTransport, Faults, ProgramExit
-from boardfit.devices.inventory import BoardEntry
 from boardfit.devices.local import LocalTransport
 from boardfit.profiler.connect import connect, fake_device
 from boardfit.profiler.emit_tflite import emit
