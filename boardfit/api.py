@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from boardfit.profiler.profile_model import ModelProfile
     from boardfit.profiler.table import LookupTable
     from boardfit.profiler.verify_table import Verification
+    from boardfit.search.compute import Compute
     from boardfit.search.evaluation import Map
     from boardfit.search.result import SearchResult
     from boardfit.search.space import SearchSpace
@@ -339,18 +340,20 @@ def find_network(
     latency: str = "50%",
     out: Path | str,
     allow_invalid_table: bool = False,
+    compute: Compute | None = None,
     report: Report = silent,
     **settings: Any,
 ) -> SearchResult:
     """Search the space that a table was built for: a trained, exported and measured network.
 
     `latency` is a time ("3ms") or a share of the full network's ("50%"), `data` a data set
-    ("shapes", "digits", "cifar10:PATH", "folder:PATH"), `out` the run folder; `settings` are
-    further fields of `boardfit.search.settings.SearchSettings`.
+    ("shapes", "digits", "cifar10:PATH", "folder:PATH", "imagenet:PATH"), `out` the run folder,
+    `compute` where networks are trained; `settings` are further fields of
+    `boardfit.search.settings.SearchSettings`.
     """
     return find_networks(
         table, device, data=data, latencies=[latency], out=out,
-        allow_invalid_table=allow_invalid_table, report=report, **settings,
+        allow_invalid_table=allow_invalid_table, compute=compute, report=report, **settings,
     )[0]  # fmt: skip
 
 
@@ -365,6 +368,7 @@ def find_networks(
     workers: int = 1,
     scheduler: str | None = None,
     tls: TlsFiles | None = None,
+    compute: Compute | None = None,
     report: Report = silent,
     **settings: Any,
 ) -> list[SearchResult]:
@@ -402,6 +406,7 @@ def find_networks(
             wanted,
             Path(out),
             allow_invalid_table=allow_invalid_table,
+            compute=compute,
             map=apply,
             report=report,
         )

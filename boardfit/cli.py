@@ -8,6 +8,7 @@ failed, 5 constraint not met, 130 interrupted.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -152,7 +153,9 @@ def search(
     options: OptionsOption = None,
     data: Annotated[
         str,
-        typer.Option("--data", help="shapes, digits, cifar10:PATH or folder:PATH."),
+        typer.Option(
+            "--data", help="shapes, digits, cifar10:PATH, folder:PATH or imagenet:PATH (from disk)."
+        ),
     ] = "shapes",
     out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/search"),
     table: Annotated[
@@ -220,6 +223,16 @@ def search(
             "--batch-statistics", help="holdout or re-estimated: for scoring sub-networks."
         ),
     ] = "holdout",
+    supernet_recipe: Annotated[
+        str,
+        typer.Option(
+            "--supernet-recipe",
+            help="How the super-network is trained: NAME,FIELD=VALUE,... (docs/search.md).",
+        ),
+    ] = "",
+    final_recipe: Annotated[
+        str, typer.Option("--final-recipe", help="How the found network is trained, likewise.")
+    ] = "",
     supernet_steps: Annotated[
         int | None, typer.Option("--supernet-steps", min=1, help="Steps of the super-network.")
     ] = None,
@@ -230,9 +243,24 @@ def search(
         bool,
         typer.Option("--int8", help="Also write, judge and measure the networks in int8."),
     ] = False,
+    accelerator: Annotated[
+        str, typer.Option("--accelerator", help="auto, cpu or cuda: where networks are trained.")
+    ] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Train the found network with torch.compile.")
+    ] = False,
+    image_workers: Annotated[
+        int, typer.Option("--image-workers", min=0, help="Processes that read images from a disk.")
+    ] = 0,
     allow_invalid_table: Annotated[
         bool,
         typer.Option("--allow-invalid-table", help="Go on with a table that failed its bar."),
+    ] = False,
+    skip_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--skip-damaged", help="Leave out training images of imagenet:PATH that are damaged."
+        ),
     ] = False,
     seed: SeedOption = 0,
     benchmark_model: BenchmarkModelOption = None,
@@ -245,11 +273,15 @@ def search(
     from boardfit.profiler.connect import connect
 
     api.require("torch", "search")
+    from boardfit.search.compute import Compute
     from boardfit.search.data import open_dataset
-    from boardfit.search.pipeline import search_targets
+    from boardfit.search.pipeline import follow, search_targets
+    from boardfit.search.ranks import joined_ranks
     from boardfit.search.settings import SearchSettings, recipes
 
-    supernet, final = recipes(supernet_steps, final_steps)
+    supernet, final = recipes(
+        supernet_steps, final_steps, supernet=supernet_recipe, final=final_recipe
+    )
     settings = SearchSettings(
         target=latency[0],
         more_targets=tuple(latency[1:]),
@@ -269,30 +301,44 @@ def search(
         final=final,
         int8=int8,
     )
-    name, fields = api.choose_space(space, parse_options(options), table)
-    opened = api.open_space(name, fields)
-    # Before the board is kept busy for a table, see that the data fits.
-    dataset = open_dataset(data, input_shape=opened.input_shape, classes=opened.classes, seed=seed)
+    compute = Compute(cast(Any, accelerator), compile=compiled, workers=image_workers)
     tls = tls_files(tls_ca, tls_cert, tls_key)
-    with (
-        connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
-        api.scoring(workers, scheduler, tls) as apply,
-        console.progress() as report,
-    ):
-        prices = api.open_or_build_table(
-            name, board, table or default_table(board.name, name), options=fields, report=report
+    with joined_ranks(gpu=compute.device.type == "cuda") as ranks:
+        compute = replace(compute, ranks=ranks)
+        name, fields = ranks.agreed(lambda: api.choose_space(space, parse_options(options), table))
+        opened = api.open_space(name, fields)
+        # Before the board is kept busy for a table, see that the data fits.
+        dataset = open_dataset(
+            data,
+            input_shape=opened.input_shape,
+            classes=opened.classes,
+            seed=seed,
+            skip_damaged=skip_damaged,
         )
-        found = search_targets(
-            opened,
-            prices,
-            board,
-            dataset,
-            settings,
-            out,
-            allow_invalid_table=allow_invalid_table,
-            map=apply,
-            report=report,
-        )
+        if not ranks.leads:
+            follow(opened, dataset, settings, compute)
+            return
+        with (
+            ranks.leading(),
+            connect(device, inventory=boards, benchmark_model=benchmark_model, wait=wait) as board,
+            api.scoring(workers, scheduler, tls) as apply,
+            console.progress() as report,
+        ):
+            prices = api.open_or_build_table(
+                name, board, table or default_table(board.name, name), options=fields, report=report
+            )
+            found = search_targets(
+                opened,
+                prices,
+                board,
+                dataset,
+                settings,
+                out,
+                allow_invalid_table=allow_invalid_table,
+                compute=compute,
+                map=apply,
+                report=report,
+            )
     from boardfit.summary import search_rows, search_words
 
     several = len(found) > 1

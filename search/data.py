@@ -4,7 +4,9 @@
     digits                  scikit-learn's handwritten digits, enlarged to the space's input size
     cifar10:PATH            the binary version of CIFAR-10, extracted
     folder:PATH             PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (ImageNet's layout; also
-                            .jpeg and .png)
+                            .jpeg and .png), decoded into memory
+    imagenet:PATH           the same layout, read from the disk again and again while it is used;
+                            a tenth of the training images, but 10,000 at most, are held out
 
 Networks are trained on `train`, compared during the search on `holdout`, and judged once, at the
 end, on `test`. Pixels are uint8 until they are used; `examples.normalise` is the one rule by which
@@ -27,10 +29,12 @@ from ..devices.errors import DataError
 from . import image_files, shapes
 from .augmentation import Augmentation
 from .examples import Examples, Images
+from .image_folder import ImageFolder
 from .task import Classification, Task
 
 MEMORY_LIMIT = 4 * 1024**3  # bytes of decoded pixels
 SHAPES_IMAGES = 20_000
+IMAGENET_HOLDOUT = 10_000  # images that samples are scored on in the paper (recalled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,7 @@ class _Wish(NamedTuple):
     classes: int | None
     seed: int
     memory_limit: int
+    skip_damaged: bool
 
 
 def open_dataset(
@@ -76,21 +81,24 @@ def open_dataset(
     classes: int | None = None,
     seed: int,
     memory_limit: int = MEMORY_LIMIT,
+    skip_damaged: bool = False,
 ) -> Dataset:
     """The data set of a specification (see the module), ready for a network of that input.
 
     `input_shape` is (height, width, 3); `classes`, where given, is how many the network tells
     apart. `seed` decides which pictures `shapes` draws and which training images become the
     holdout; the same arguments give the same data set. `memory_limit` is in bytes of decoded
-    pixels. Raises `DataError` where the data is missing, damaged, too large, or does not fit.
+    pixels. Damaged training images of `imagenet` are an error when they are read, unless
+    `skip_damaged`. Raises `DataError` where the data is missing, damaged, too large, or does not
+    fit.
     """
     kind, colon, argument = spec.partition(":")
     if kind not in SOURCES:
         raise DataError(
             f"no data set is called {spec!r}; known: shapes, shapes:NUMBER, digits, "
-            "cifar10:PATH, folder:PATH"
+            "cifar10:PATH, folder:PATH, imagenet:PATH"
         )
-    if kind in {"cifar10", "folder"} and not argument:
+    if kind in {"cifar10", "folder", "imagenet"} and not argument:
         raise DataError(f"{spec!r} lacks the folder of the images; write {kind}:PATH")
     if (kind == "digits" and colon) or (kind == "shapes" and colon and not argument):
         raise DataError(f"{spec!r} is not a data set; did you mean {kind!r}?")
@@ -102,7 +110,7 @@ def open_dataset(
     if seed < 0:
         raise DataError(f"the seed is {seed}; choose 0 or more")
     height, width, _ = input_shape
-    return SOURCES[kind](_Wish(argument, height, width, classes, seed, memory_limit))
+    return SOURCES[kind](_Wish(argument, height, width, classes, seed, memory_limit, skip_damaged))
 
 
 def _shapes(wish: _Wish) -> Dataset:
@@ -178,18 +186,43 @@ def _folder(wish: _Wish) -> Dataset:
     return Dataset(path.name, Classification(len(classes)), train, holdout, test, augmentation)
 
 
+def _imagenet(wish: _Wish) -> Dataset:
+    path = Path(wish.argument).expanduser().resolve()
+    classes = image_files.class_folders(path)
+    _check_classes(str(path), len(classes), wish)
+
+    def split(paths: list[Path], labels: NDArray[np.int64], *, skip: bool = False) -> ImageFolder:
+        targets = torch.from_numpy(labels).to(torch.int64)
+        return ImageFolder(tuple(paths), targets, wish.height, wish.width, skip)
+
+    paths, labels = image_files.image_paths(path / "train", classes)
+    use, held_out = _split(len(labels), wish.seed, most=IMAGENET_HOLDOUT)
+    return Dataset(
+        path.name,
+        Classification(len(classes)),
+        split([paths[n] for n in use], labels[use], skip=wish.skip_damaged),
+        split([paths[n] for n in held_out], labels[held_out]),
+        split(*image_files.image_paths(path / "val", classes)),
+        Augmentation(flip=True),
+    )
+
+
 SOURCES: dict[str, Callable[[_Wish], Dataset]] = {
     "shapes": _shapes,
     "digits": _digits,
     "cifar10": _cifar10,
     "folder": _folder,
+    "imagenet": _imagenet,
 }
 
 
-def _split(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Which images are trained on and which are held out: nine tenths and one, at random."""
+def _split(
+    count: int, seed: int, most: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which images are trained on and which are held out, at random: nine tenths and one, but no
+    more than `most`."""
     order = np.random.default_rng(seed).permutation(count)
-    held_out = -(-count // 10)
+    held_out = min(-(-count // 10), most or count)
     return order[held_out:], order[:held_out]
 
 
@@ -211,5 +244,7 @@ def _check_memory(count: int, wish: _Wish) -> None:
         raise DataError(
             f"{count} images of {wish.height}x{wish.width} take {size / 1024**3:.3g} GiB of "
             f"memory, the limit is {wish.memory_limit / 1024**3:.3g} GiB; use fewer images or a "
-            "space with a smaller input_size, or raise memory_limit (open_dataset, from Python)"
+            "space with a smaller input_size, read them from the disk while they are used "
+            "(imagenet:PATH instead of folder:PATH), or raise memory_limit (open_dataset, from "
+            "Python)"
         )

@@ -70,7 +70,8 @@ class Feed:
         read = self.examples.read(requests(), workers=workers)
         for step, found in zip(steps, read, strict=True):
             draws = drawn.pop(step)
-            images, targets = found.images.to(device), found.targets.to(device)
+            images = found.images.to(device, non_blocking=True)
+            targets = found.targets.to(device, non_blocking=True)
             if targets.dim() > 1:
                 targets = moved(targets, draws)
             images = recoloured(normalise(moved(images, draws)), draws)

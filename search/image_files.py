@@ -24,6 +24,8 @@ CIFAR10_RECORDS = 10_000  # in each file
 CIFAR10_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue plane
 AGAIN = "extract cifar-10-binary.tar.gz again"
 SUFFIXES = (".jpg", ".jpeg", ".png")
+# What Pillow raises for damaged files: it has no error of its own for them.
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 NAMED = 5  # damaged files that a message lists
 
 
@@ -134,9 +136,8 @@ def decode(paths: list[Path], height: int, width: int) -> Pixels:
                 )
         except UnidentifiedImageError:
             damaged.append(f"{path} (not an image)")
-        # What Pillow raises for damaged files: it has no error of its own for them.
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as e:
-            damaged.append(f"{path} ({e})")
+        except UNREADABLE as error:
+            damaged.append(f"{path} ({error})")
         else:
             pixels[number] = np.asarray(fitted).transpose(2, 0, 1)
     if damaged:

@@ -243,11 +243,12 @@ def _descend(
     report: Report,
 ) -> list[Trial]:
     """The trials in order."""
-    count = len(first(dataset.holdout, settings.holdout_images))
+    holdout = first(dataset.holdout, settings.holdout_images)
+    count = len(holdout)
     training = dataset.train if settings.batch_statistics == "re-estimated" else None
 
     def score(images: int) -> Score:
-        return holdout_score(supernet, first(dataset.holdout, images), dataset.task, training)
+        return holdout_score(supernet, first(holdout, images), dataset.task, training)
 
     race = None
     if settings.race_images is not None and settings.race_images < count:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from ..devices.errors import BoardfitError, InputError
+
+Found = TypeVar("Found")
 
 STEP_TIMEOUT = timedelta(minutes=10)  # of one exchange within a step, before a process is lost
 PATIENCE = timedelta(days=14)  # of a process that waits while the first searches and measures
@@ -98,6 +100,13 @@ class Ranks:
             if not self.busy:
                 self.share(b"{}")
 
+    def agreed(self, find: Callable[[], Found]) -> Found:
+        """What the first process finds, in all of them; it has to be the same as JSON."""
+        if self.count == 1:
+            return find()
+        found = self.share(json.dumps(find()).encode() if self.leads else None)
+        return cast(Found, json.loads(found or b"null"))
+
     def told(self) -> dict[str, Any]:
         """Wait for what the first process says."""
         message = self.share(None)
@@ -122,12 +131,12 @@ def joined_ranks(*, gpu: bool) -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
-    with lost_ranks():
-        dist.init_process_group("nccl" if gpu else "gloo", timeout=STEP_TIMEOUT)
-        waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if gpu:
         torch.cuda.set_device(local)
+    with lost_ranks():
+        dist.init_process_group("nccl" if gpu else "gloo", timeout=STEP_TIMEOUT)
+        waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), count, local, waiting)
     finally:
@@ -143,7 +152,7 @@ def lost_ranks() -> Iterator[None]:
         ours = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
         if not ours:
             raise
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].partition(". This is")[0]
         raise RankLost(
             f"another process of this training ended or does not answer ({reason}); what it said "
             "last is the cause. Run the same command again: it goes on from its checkpoint"

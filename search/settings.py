@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from ..devices.errors import InputError
 from .constraints import split_limit
-from .recipe import Recipe
+from .recipe import Recipe, parse_recipe
 from .widths import Law, check_dropout, check_law
 
 TrainingRule = Literal["ordered-dropout", "single-path", "sandwich"]
@@ -102,13 +102,24 @@ class SearchSettings:
 
 
 def recipes(
-    supernet_steps: int | None = None, final_steps: int | None = None
+    supernet_steps: int | None = None,
+    final_steps: int | None = None,
+    *,
+    supernet: str = "",
+    final: str = "",
 ) -> tuple[Recipe, Recipe]:
-    """The recipes for the super-network and for the finalists, with other numbers of steps."""
-    return (
-        replace(SUPERNET_RECIPE, steps=supernet_steps or SUPERNET_RECIPE.steps),
-        replace(FINAL_RECIPE, steps=final_steps or FINAL_RECIPE.steps),
-    )
+    """The recipes for the super-network and for the finalists, changed by texts (see `recipe`) and
+    with other numbers of steps. Raises `InputError`."""
+    chosen = [
+        (supernet, SUPERNET_RECIPE, supernet_steps),
+        (final, FINAL_RECIPE, final_steps),
+    ]
+    found = [
+        replace(recipe, steps=steps or recipe.steps)
+        for text, base, steps in chosen
+        for recipe in [parse_recipe(text, base) if text else base]
+    ]
+    return found[0], found[1]
 
 
 def parse_target(text: str) -> tuple[float, bool]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,10 @@ def train_supernet(
     """Train all sub-networks together; `rng` is the generator that `sampler` draws from.
 
     With several processes each calls this, with generators in the same state; only the first needs
-    a `checkpoint`. The super-network stays on the accelerator. Raises `DataError` where the loss
-    diverges or images cannot be read, `InputError` for a recipe that does not fit,
-    `RunFolderError` for a checkpoint that is damaged or another run's, `RankLost`.
+    a `checkpoint`. The super-network stays on the accelerator. It is not compiled: kernels and
+    masks change with each step. Raises `DataError` where the loss diverges or images cannot be
+    read, `InputError` for a recipe that does not fit, `RunFolderError` for a checkpoint that is
+    damaged or another run's, `RankLost`.
     """
     if recipe.distillation:
         raise InputError("a super-network has no teacher: leave distillation to the final recipe")
@@ -82,7 +84,7 @@ def train_supernet(
 
     _train(
         supernet, passes, dataset, recipe, rng, seed, checkpoint, identity or {},
-        compute or Compute(), "train the super-network", report,
+        replace(compute or Compute(), compile=False), "train the super-network", report,
     )  # fmt: skip
 
 
@@ -174,7 +176,9 @@ def _train(
         state.load(stored, checkpoint or "the first process's checkpoint")
     module.train()
     saved, replaced = time.monotonic(), 0
-    with lost_ranks():
+    with lost_ranks(), warnings.catch_warnings():
+        # Of depthwise kernels, in which channels-last memory and the usual one are the same.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         run = compute.wrapped(module)
         steps = range(state.step, recipe.steps)
         batches = feed.batches(steps, device, rows=rows, workers=compute.workers)

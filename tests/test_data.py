@@ -374,7 +374,9 @@ def test_one_training_image_cannot_be_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("imagenet", "known: shapes, shapes:NUMBER, digits, cifar10:PATH, folder:PATH"),
+        ("mnist", "known: shapes, shapes:NUMBER, digits, cifar10:PATH, folder:PATH, imagenet:P"),
+        ("imagenet", "write imagenet:PATH"),
+        ("imagenet:/no/such/place", "/no/such/place does not exist"),
         ("", "known: shapes"),
         ("shapes:", "did you mean 'shapes'"),
         ("shapes:many", "needs a number of images, e.g. shapes:20000"),
