@@ -1,4 +1,4 @@
-"""Where networks are trained: what is asked for and not there is said before anything is trained."""
+"""Where networks are trained: what is not there is said before anything is trained."""
 
 import pytest
 import torch
