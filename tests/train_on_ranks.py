@@ -27,7 +27,7 @@ from boardfit.search.supernet import SuperNetwork
 from boardfit.search.training import train_supernet
 from boardfit.search.widths import Sandwich
 
-STEPS = 4
+STEPS = 3
 
 
 def train(ranks: Ranks, folder: Path, *, accumulation: int, stop: int | None = None) -> None:
