@@ -257,7 +257,9 @@ def operator_times_frame(profile: ModelProfile) -> pd.DataFrame:
 def trials_frame(result: SearchResult) -> pd.DataFrame:
     """The networks that a search scored, each once: milliseconds, accuracy, origin, Pareto.
 
-    An optimiser names its iterates again when it goes on from them; such a row is `iterate`.
+    `whole` says that a network was scored on the whole holdout; those that a race left behind are
+    in no Pareto front. An optimiser names its iterates again when it goes on from them; such a row
+    is `iterate`.
     """
     rows: dict[tuple[int, ...], dict[str, object]] = {}
     for order, trial in enumerate(result.trials):
@@ -268,15 +270,20 @@ def trials_frame(result: SearchResult) -> pd.DataFrame:
                 "ms": trial.metric * MILLISECONDS,
                 "accuracy_percent": trial.accuracy * 100,
                 "origin": trial.origin,
+                "whole": trial.images is None,
                 "iterate": False,
                 "reached": order,
             },
         )
         if trial.origin == "iterate" and not row["iterate"]:
             row.update(iterate=True, reached=order)
-    columns = ["number", "ms", "accuracy_percent", "origin", "iterate", "reached"]
-    frame = pd.DataFrame(list(rows.values()), columns=columns)
-    frame["pareto"] = pareto(frame["ms"].to_numpy(float), frame["accuracy_percent"].to_numpy(float))
+    columns = ["number", "ms", "accuracy_percent", "origin", "whole", "iterate", "reached"]
+    frame = pd.DataFrame(list(rows.values()), columns=columns).astype({"whole": bool})
+    whole = frame[frame["whole"]]
+    frame["pareto"] = False
+    frame.loc[whole.index, "pareto"] = pareto(
+        whole["ms"].to_numpy(float), whole["accuracy_percent"].to_numpy(float)
+    )
     return frame
 
 

@@ -296,6 +296,22 @@ def test_from_nothing_to_a_page(tmp_path: Path) -> None:
     assert after["operators"] > before["operators"]
 
 
+def test_one_search_answers_several_latencies(tmp_path: Path) -> None:
+    several = [*SEARCH, "--latency", "80%", "--race", "20", "--optimizer", "random", "--out", "run"]
+    rows = json.loads(run([*several, "--json"], tmp_path).stdout)
+    assert [(row["target"], row["network"]) for row in rows] == [
+        ("60%", "found"), ("60%", "uniform"), ("80%", "found"), ("80%", "uniform"),
+    ]  # fmt: skip
+    for row in rows:
+        assert (tmp_path / "run" / row["target"] / row["file"]).exists()
+    words = run(several, tmp_path).stdout
+    assert "boardfit report run/60% run/80%" in words
+    done = run([*SEARCH, "--workers", "2", "--scheduler", "tcp://127.0.0.1:1"], tmp_path, code=2)
+    assert "not both" in done.stderr
+    done = run([*SEARCH, "--limit", "power=3"], tmp_path, code=2)
+    assert "is not a limit" in done.stderr
+
+
 def test_a_table_built_otherwise_serves_a_search(tmp_path: Path) -> None:
     table = ["profile", "--device", "fake", "--space", "mobilenetv3-32", *SMALL]
     run([*table, "--budget", "5", "--seed", "7", "--out", "mine.boardfit"], tmp_path)

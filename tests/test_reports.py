@@ -459,6 +459,18 @@ def test_each_network_is_one_trial() -> None:
     assert steps.is_monotonic_decreasing
 
 
+def test_who_lost_a_race_is_in_no_front() -> None:
+    result = make_search()
+    before = trials_frame(result)
+    best = result.trials[int(before[before["pareto"]].index[-1])]
+    lucky = replace(best, architecture=(*best.architecture[:-1], 8), accuracy=1.0, images=64)
+    frame = trials_frame(replace(result, trials=(*result.trials, lucky)))
+    assert len(frame) == len(before) + 1
+    assert not frame["whole"].iloc[-1]
+    assert not frame["pareto"].iloc[-1]
+    assert frame["pareto"].iloc[:-1].tolist() == before["pareto"].tolist()
+
+
 def test_finalists_stand_side_by_side() -> None:
     result = make_search()
     frame = finalists_frame(result).set_index("")
