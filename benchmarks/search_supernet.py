@@ -1,7 +1,8 @@
 """Ordered dropout with each law, single path and the sandwich rule, by the networks they give.
 
-Prints what `results/supernet.jsonl` holds, after computing what it lacks (two core-hours for all of
-it; each cell is kept as soon as it is done). `supernet_cells.py` says what is trained.
+Prints what `results/supernet.jsonl` holds, after computing what it lacks (half a core-hour for all
+of it; each cell is kept as soon as it is done); with `--stored` nothing is computed.
+`supernet_cells.py` says what is trained.
 """
 
 import sys
@@ -37,8 +38,9 @@ Correlate = Callable[[Sequence[float], Sequence[float]], float]
 def main() -> int:
     """Compute what is missing, print the tables, and judge the lead."""
     store = Cells("supernet")
-    for key in keys(store.find):
-        store.compute(key, lambda key=key: compute(key, store.find))
+    if "--stored" not in sys.argv:
+        for key in keys(store.find):
+            store.compute(key, lambda key=key: compute(key, store.find))
     alone = [
         [store.find(alone_key(number, seed)) for number in range(len(BANDS) * BAND_SIZE)]
         for seed in SEEDS_ALONE
