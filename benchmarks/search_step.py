@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from bars import bar
 from torch import Tensor, nn
 
-from boardfit.search.spaces import open_space
 from boardfit.search.network_module import NetworkModule, run
 from boardfit.search.space import SearchSpace
+from boardfit.search.spaces import open_space
 from boardfit.search.supernet import SuperNetwork
 from boardfit.search.widths import Draw, OrderedDropout, Sandwich, SinglePath, repeat
 
