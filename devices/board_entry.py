@@ -164,7 +164,8 @@ class BoardEntry:
         start = self.limits.start_below
         if start is not None and not 0 < start < 200:
             raise self._wrong(
-                "limits.start_below", f"{start:g} degrees Celsius is no such limit; 60.0 is usual"
+                "limits.start_below",
+                f"{start!r:.40} degrees Celsius is no such limit; 60.0 is usual",
             )
         governor, mode = self.settings.governor, self.settings.nvpmodel
         if governor is not None and not _is_name(governor):

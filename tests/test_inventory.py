@@ -167,6 +167,7 @@ ADB = '[boards.pi]\ntransport = "adb"\n'
         (BOARD + "limits = {below = 3}", "limits.below: not a field; did you mean 'start_below'"),
         (BOARD + 'limits = {start_below = "x"}', "limits.start_below: 'x' is not a number"),
         (BOARD + "limits = {start_below = nan}", "limits.start_below: nan degrees Celsius is no"),
+        (BOARD + f"limits = {{start_below = {'9' * 400}}}", "limits.start_below: 9999"),
         (BOARD + "limits = {start_below = true}", "limits.start_below: True is not a number"),
         (BOARD + "settings = {nvpmodel = -1}", "settings.nvpmodel: -1 is no mode"),
         (BOARD + 'settings = {governor = "a b"}', "settings.governor: 'a b' is no governor's"),
