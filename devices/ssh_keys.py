@@ -10,13 +10,14 @@ import binascii
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import paramiko
 from paramiko.agent import AgentKey, AgentSSH
 
-from .errors import DeviceUnauthorised
+from .errors import DeviceUnauthorised, DeviceUnreachable
 from .remote_shell import command_line
 from .ssh_config import Hop
 
@@ -26,7 +27,11 @@ _MAGIC = b"openssh-key-v1\0"
 
 
 def authenticate(transport: paramiko.Transport, hop: Hop) -> None:
-    """Log in. Raises `DeviceUnauthorised`, which tells what was tried and what to do."""
+    """Log in.
+
+    Raises `DeviceUnauthorised`, which tells what was tried and what to do, and `DeviceUnreachable`
+    where the host broke off or fell silent meanwhile, which says nothing about keys.
+    """
     transport.auth_timeout = _PATIENCE
     try:
         transport.auth_none(hop.user)  # tells which ways there are
@@ -45,10 +50,12 @@ def authenticate(transport: paramiko.Transport, hop: Hop) -> None:
         tried: list[str] = []
         for name, key in _keys(hop, held, problems):
             tried.append(name)
+            begin = time.monotonic()
             try:
                 further = transport.auth_publickey(hop.user, key)
             except paramiko.AuthenticationException as error:
-                if not transport.is_active():
+                # paramiko raises the same where nobody has answered.
+                if not transport.is_active() or time.monotonic() - begin >= _PATIENCE:
                     raise _broke_off(hop, tried, error) from error
                 continue
             except (paramiko.SSHException, OSError, EOFError) as error:
@@ -149,9 +156,11 @@ def _blob_in(data: bytes) -> bytes:
     return found
 
 
-def _broke_off(hop: Hop, tried: Sequence[str], error: Exception) -> DeviceUnauthorised:
-    if not tried:
-        return DeviceUnauthorised(
+def _broke_off(
+    hop: Hop, tried: Sequence[str], error: Exception
+) -> DeviceUnauthorised | DeviceUnreachable:
+    if len(tried) < 2:  # which are not too many for any host
+        return DeviceUnreachable(
             f"{hop.address} broke off while {hop.user!r} logged in ({error or 'without a word'}); "
             "try again, and look at the board's log (`journalctl -u ssh`)"
         )

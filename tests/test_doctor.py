@@ -51,7 +51,16 @@ from boardfit.devices.power_findings import (
 from boardfit.devices.throttling import Battery, ThermalService, parse_throttled
 from boardfit.devices_summary import finding_lines, verdict
 
-from .doctor_boards import ARM64_PROGRAM, DOCTOR_BOARDS, PIXEL, RASPBERRY_PI, Built, build
+from .doctor_boards import (
+    ARM64_PROGRAM,
+    DOCTOR_BOARDS,
+    JETSON,
+    PIXEL,
+    RASPBERRY_PI,
+    Built,
+    DoctorBoard,
+    build,
+)
 
 DOCS = Path(__file__).parent.parent / "docs/devices.md"
 PC = BoardEntry("pc", "local")
@@ -130,6 +139,33 @@ def test_no_more_than_the_sudo_rules_that_are_missing_count(tmp_path: Path) -> N
     done = build(allowed, tmp_path / "b").boardfit("devices", "doctor", "pi5", "--json")
     rights = next(row for row in json.loads(done.stdout) if row["what"] == "rights")
     assert (rights["state"], rights["words"]) == ("ok", "pi, with sudo for what changes settings")
+
+
+@pytest.mark.parametrize(
+    ("what", "settings", "state"),
+    [
+        (JETSON, "nvpmodel = 0", "problem"),
+        (JETSON, "fixed_performance = false", "note"),
+        (RASPBERRY_PI, 'governor = "performance"', "problem"),
+    ],
+)
+def test_rights_that_are_missing_matter_where_a_setting_is_wanted(
+    tmp_path: Path, what: DoctorBoard, settings: str, state: str
+) -> None:
+    head = what.toml.partition("settings =")[0]
+    asking = replace(what, toml=f"{head}settings = {{ {settings} }}\n")
+    done = build(asking, tmp_path / "b").boardfit("devices", "doctor", "--json")
+    assert {row["state"] for row in json.loads(done.stdout) if row["what"] == "rights"} == {state}
+
+
+def test_jetson_clocks_hold_no_clock_of_another_board(tmp_path: Path) -> None:
+    asking = replace(
+        RASPBERRY_PI, toml=f"{RASPBERRY_PI.toml}settings = {{ jetson_clocks = true }}\n"
+    )
+    done = build(asking, tmp_path / "b").boardfit("devices", "doctor", "--json")
+    assert [row["state"] for row in json.loads(done.stdout) if row["what"] == "governor"] == [
+        "warning"
+    ]
 
 
 def test_the_simulated_board_is_fit() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from boardfit.devices.errors import (
 from boardfit.profiler.build import build_table
 from boardfit.profiler.fleet import (
     REFERENCE_OPERATORS,
+    SHARE_LIMIT,
     TRIALS,
     Agreement,
     Sighting,
@@ -42,7 +44,7 @@ from boardfit.profiler.fleet import (
     effort,
     reference_set,
 )
-from boardfit.profiler.fleet_build import Boards, FleetTable, build_fleet_table
+from boardfit.profiler.fleet_build import LOSSES, Boards, FleetTable, News, build_fleet_table
 from boardfit.profiler.fleet_share import (
     Share,
     answer_share,
@@ -126,6 +128,14 @@ def test_every_entry_is_dealt_once(count: int, boards: int, run: int, seed: int)
     work = [sum(map(effort, share)) for share in shares]
     if len(shares) < len(entries):  # else some would have to do nothing
         assert max(work) - min(work) <= max(map(effort, entries))
+
+
+@pytest.mark.parametrize("count", [2 * SHARE_LIMIT, 2 * SHARE_LIMIT + 1, 7 * SHARE_LIMIT])
+def test_little_is_lost_with_a_board(count: int) -> None:
+    shares = deal([*LARGE.entries()][:1] * count, 2, QUICK, run=0)
+    assert sum(map(len, shares)) == count
+    assert max(map(len, shares)) <= SHARE_LIMIT
+    assert len(shares) % 2 == 0
 
 
 def test_each_run_is_dealt_anew_and_the_same_after_a_restart() -> None:
@@ -322,6 +332,43 @@ def test_what_a_lost_board_was_asked_goes_to_others(
     built = build(tmp_path / "table", boards, silence=0.2)
     built.check()
     assert samples(tmp_path / "table") == samples(plain[len(SMALL.layers)])
+
+
+class Chatty(BoardsHere):
+    """A board that takes longer than silence is borne, and says that it is at work."""
+
+    left = 4
+
+    def wait(self, seconds: float) -> Sequence[News]:
+        if self.left:
+            self.left -= 1
+            time.sleep(0.15)
+            return [News("pi-0", 0.2)]
+        return super().wait(seconds)
+
+
+def test_a_board_that_says_that_it_is_at_work_is_not_silent(tmp_path: Path) -> None:
+    build(tmp_path / "table", Chatty(equal_boards(1)), silence=0.4)
+
+
+class Unsteady(BoardsHere):
+    """A board that is lost each time that it is asked, and offered again each time."""
+
+    asked = 0
+
+    def start(self, board: str, text: str) -> None:
+        self.asked += 1
+        assert self.asked < 20, "it is asked for ever"
+
+    def wait(self, seconds: float) -> Sequence[News]:
+        return [News("pi-0", lost="the worker was killed")]
+
+
+def test_a_board_that_is_lost_again_and_again_is_given_up(tmp_path: Path) -> None:
+    boards = Unsteady(equal_boards(1))
+    with pytest.raises(DeviceLost, match="the worker was killed"):
+        build(tmp_path / "table", boards, patience=60.0)
+    assert boards.asked == LOSSES + 1
 
 
 def test_a_quarantined_board_is_left_out_and_named(tmp_path: Path, plain: dict[int, Path]) -> None:

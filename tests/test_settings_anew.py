@@ -171,6 +171,29 @@ def test_putting_back_is_tried_once_more_where_the_link_is_lost(pi: ShimmedBoard
     assert pi.governors() == SCHEDUTIL
 
 
+def test_putting_back_after_an_error_is_tried_once_more(pi: ShimmedBoard) -> None:
+    class Shaky(LocalTransport):
+        lost = False
+
+        def push(self, local: Path, remote: PurePosixPath) -> None:
+            if self.lost:
+                self.lost = False
+                raise DeviceLost("the link broke")
+            super().push(local, remote)
+
+    link = pi.transport = Shaky()
+
+    def job() -> None:
+        with change(pi):
+            link.lost = True
+            raise RuntimeError("anything")
+
+    with pytest.raises(RuntimeError) as met:
+        job()
+    assert pi.governors() == SCHEDUTIL
+    assert not hasattr(met.value, "__notes__")
+
+
 def test_a_campaign_keeps_nothing_that_was_measured_meanwhile(pi: ShimmedBoard) -> None:
     device = connect("local")
     assert isinstance(device.transport, LocalTransport)

@@ -18,8 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+import paramiko
 import pytest
 
+from boardfit.devices import ssh_keys
 from boardfit.devices.base import Transport
 from boardfit.devices.errors import (
     CommandFailed,
@@ -27,6 +29,7 @@ from boardfit.devices.errors import (
     DeviceLost,
     DeviceTimeout,
     DeviceUnauthorised,
+    DeviceUnreachable,
     InventoryError,
     StorageError,
 )
@@ -208,6 +211,38 @@ def test_a_key_that_is_refused_is_named(server: Sshd) -> None:
     message = refusal(server.hop(identity_files=(server.folder / "absent", stranger)))
     assert f"does not let {server.user!r} in: it refused {stranger}. Otherwise" in message
     assert command_in(message) == f"ssh-copy-id -p {server.port} {server.user}@127.0.0.1"
+
+
+class Mute:
+    """The part of a paramiko transport that logs in, to a host that does not answer."""
+
+    auth_timeout = 30.0
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+        self.asked = 0
+
+    def auth_none(self, user: str) -> None:
+        raise paramiko.BadAuthenticationType("no", ["publickey"])
+
+    def auth_publickey(self, user: str, key: paramiko.PKey) -> list[str]:
+        self.asked += 1
+        time.sleep(ssh_keys._PATIENCE if self.active else 0.0)
+        raise paramiko.AuthenticationException("Authentication timeout.")
+
+    def is_active(self) -> bool:
+        return self.active
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_host_that_falls_silent_has_refused_nobody(
+    server: Sshd, monkeypatch: pytest.MonkeyPatch, active: bool
+) -> None:
+    monkeypatch.setattr(ssh_keys, "_PATIENCE", 0.05)
+    mute = Mute(active)
+    with pytest.raises(DeviceUnreachable, match=r"broke off while .* logged in"):
+        ssh_keys.authenticate(mute, server.hop())  # type: ignore[arg-type]
+    assert mute.asked == 1
 
 
 def test_files_that_are_no_keys_are_named(server: Sshd, tmp_path: Path) -> None:
