@@ -279,16 +279,23 @@ def test_a_board_that_becomes_odd_is_left_out_from_there(tmp_path: Path) -> None
         built.check()
 
 
-def test_one_bad_moment_is_forgiven(tmp_path: Path, plain: dict[int, Path]) -> None:
+def test_bad_moments_with_a_good_one_between_are_forgiven(tmp_path: Path) -> None:
+    four = replace(QUICK, runs=4)
+    build_table(tmp_path / "plain", board(seed=7), SMALL, four)
     hot = board(seed=7, throttling=slower(1.1))
     count = iter(range(1000))
+    bad = []
 
     def answer(text: str, device: Device) -> object:
-        return answer_share(text, hot if next(count) == TRIALS + 1 else device)
+        number = next(count)
+        bad.append(number in {TRIALS + 1, TRIALS + 3})
+        return answer_share(text, hot if bad[-1] else device)
 
-    built = build(tmp_path / "table", BoardsHere(equal_boards(2), answers={"pi-1": answer}))
+    boards = BoardsHere(equal_boards(2), answers={"pi-1": answer})
+    built = build(tmp_path / "table", boards, schedule=four)
     built.check()
-    assert samples(tmp_path / "table") == samples(plain[len(SMALL.layers)])
+    assert sum(bad) == 2
+    assert samples(tmp_path / "table") == samples(tmp_path / "plain")
 
 
 def test_boards_in_different_states_are_never_mixed(tmp_path: Path) -> None:
