@@ -123,7 +123,7 @@ def disturb(
         kinds: list[str] = []
         done = number = 0
         tally, before = Tally(), Rows()
-        while done < count or before:
+        while done < count or tally.attempts:  # a table that was begun is finished
             begin = time.monotonic()
             place = folder / f"table-{number}"
             place.mkdir(exist_ok=True)

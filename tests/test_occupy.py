@@ -153,12 +153,12 @@ def test_a_job_that_lost_its_board_keeps_nothing_that_it_measured_since(
         assert lease is not None
         lease.renew()  # as the thread does sooner or later
 
-    meddler = Meddler(8, take_over)
+    meddler = Meddler(2, take_over)
     with pytest.raises(BoardInUse, match=r"this job has lost the board, .*: eve@far"):
         table(tmp_path / "t", device, meddler)
     kept = samples(tmp_path / "t")
     assert kept
-    assert len(meddler.told) == 8
+    assert len(meddler.told) == 3
     assert shared.holder == "held"
     other.close()
     table(tmp_path / "t", shared.device())
@@ -166,7 +166,7 @@ def test_a_job_that_lost_its_board_keeps_nothing_that_it_measured_since(
     assert set(kept) <= set(samples(tmp_path / "t"))
 
 
-@pytest.mark.parametrize("moment", [2, 5, 8, 11])
+@pytest.mark.parametrize("moment", [1, 2, 3])
 def test_a_board_that_restarts_costs_no_value(
     shared: Shared, tmp_path: Path, whole: Samples, moment: int
 ) -> None:
@@ -177,7 +177,7 @@ def test_a_board_that_restarts_costs_no_value(
     assert shared.holder == "free"
     with Store.open(tmp_path / "t") as store:
         warm = [row for row in store.evidence() if "warmup_seconds" in row]
-        assert len({row["session"] for row in warm}) == len(store.sessions())
+        assert {row[6] for row in store.samples()} <= {row["session"] for row in warm}
 
 
 def test_a_board_that_restarts_with_another_governor_is_not_measured_on(
@@ -190,7 +190,7 @@ def test_a_board_that_restarts_with_another_governor_is_not_measured_on(
         shared.state.reboot()
 
     with pytest.raises(ConditionsChanged, match="governor: was 'performance', is 'ondemand'"):
-        table(tmp_path / "t", shared.device(), Meddler(8, act))
+        table(tmp_path / "t", shared.device(), Meddler(2, act))
 
 
 def test_links_that_break_again_and_again_end_with_how_often(
@@ -220,7 +220,7 @@ def test_a_full_disk_on_the_board_is_told_and_the_same_command_goes_on(
         shared.state.reboot()
 
     with pytest.raises(StorageError, match="no space left"):
-        table(tmp_path / "t", device, Meddler(8, act))
+        table(tmp_path / "t", device, Meddler(2, act))
     shared.state.full = False
     table(tmp_path / "t", shared.device())
     assert samples(tmp_path / "t") == whole
