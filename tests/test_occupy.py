@@ -158,7 +158,7 @@ def test_a_job_that_lost_its_board_keeps_nothing_that_it_measured_since(
         table(tmp_path / "t", device, meddler)
     kept = samples(tmp_path / "t")
     assert kept
-    assert len(meddler.told) == 3
+    assert not [words for words in meddler.told[2:] if "round" in words]  # told when it is kept
     assert shared.holder == "held"
     other.close()
     table(tmp_path / "t", shared.device())
