@@ -619,6 +619,7 @@ def test_a_sampler_by_its_rule_has_the_rules_own_law_unless_told() -> None:
     rng = np.random.default_rng(1)
     assert make_sampler(SPACE, "ordered-dropout", rng) == OrderedDropout(SPACE, rng)
     assert make_sampler(SPACE, "single-path", rng) == SinglePath(SPACE, rng)
+    assert make_sampler(SPACE, "single-path", rng, law="even") == SinglePath(SPACE, rng, "even")
     assert make_sampler(SPACE, "sandwich", rng, law="tied") == Sandwich(SPACE, rng, "tied")
     dropout = make_sampler(
         SPACE, "ordered-dropout", rng, law="uniform", full_fraction=0.1, groups=4
@@ -633,3 +634,5 @@ def test_settings_of_a_search_that_no_sampler_has_are_refused() -> None:
         SearchSettings(full_fraction=2.0)
     with pytest.raises(InputError, match="belong to ordered dropout; sandwich has neither"):
         SearchSettings(training="sandwich", groups=3)
+    with pytest.raises(InputError, match="belong to ordered dropout; single-path has neither"):
+        SearchSettings(training="single-path", full_fraction=0.5)
