@@ -75,16 +75,16 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "mixed": Rule(OrderedDropout),
+    "mixed": Rule(partial(OrderedDropout, law="mixed")),
     "uniform": Rule(partial(OrderedDropout, law="uniform")),
     "single path": Rule(SinglePath, rate_of="single path"),
     "sandwich": Rule(Sandwich, passes=4, rate_of="sandwich"),
     "tied": Rule(partial(OrderedDropout, law="tied")),
     "even": Rule(partial(OrderedDropout, law="even")),
-    "mixed, full first": Rule(OrderedDropout, full_first=0.25),
-    "mixed, residual drop": Rule(OrderedDropout, residual="drop"),
-    "mixed, a tenth full": Rule(partial(OrderedDropout, full_fraction=0.1)),
-    "mixed, 8 groups": Rule(partial(OrderedDropout, groups=8)),
+    "mixed, full first": Rule(partial(OrderedDropout, law="mixed"), full_first=0.25),
+    "mixed, residual drop": Rule(partial(OrderedDropout, law="mixed"), residual="drop"),
+    "mixed, a tenth full": Rule(partial(OrderedDropout, law="mixed", full_fraction=0.1)),
+    "mixed, 8 groups": Rule(partial(OrderedDropout, law="mixed", groups=8)),
 }
 TUNED = ("mixed", "single path", "sandwich")
 BASELINES = ("single path", "sandwich")

@@ -95,7 +95,7 @@ class OrderedDropout:
 
     space: SearchSpace
     generator: np.random.Generator
-    law: Law = "mixed"
+    law: Law = "even"
     full_fraction: float = 0.0
     groups: int | None = None
 
