@@ -125,7 +125,7 @@ class Case:
         rng = np.random.default_rng(self.seed)
         train_supernet(
             supernet,
-            make_sampler(self.space, "ordered-dropout", rng),
+            make_sampler(self.space, "ordered-dropout", rng, law="mixed"),
             self.dataset,
             self.recipe,
             rng,
