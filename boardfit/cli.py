@@ -239,6 +239,14 @@ def search(
     final_steps: Annotated[
         int | None, typer.Option("--final-steps", min=1, help="Steps of the final training.")
     ] = None,
+    measure_candidates: Annotated[
+        int,
+        typer.Option(
+            "--measure-candidates",
+            min=0,
+            help="Networks that are measured on the board before one is chosen, at most.",
+        ),
+    ] = 0,
     int8: Annotated[
         bool,
         typer.Option("--int8", help="Also write, judge and measure the networks in int8."),
@@ -300,6 +308,7 @@ def search(
         supernet=supernet,
         final=final,
         int8=int8,
+        measure_candidates=measure_candidates,
     )
     compute = Compute(cast(Any, accelerator), compile=compiled, workers=image_workers)
     tls = tls_files(tls_ca, tls_cert, tls_key)

@@ -217,6 +217,14 @@ def search_words(result: SearchResult) -> list[str]:
         f"{seconds_text(found.predicted.seconds)}"
         f"{_limits('95 % of held-out networks', _ends(found.predicted))}.",
     ]
+    if result.candidates:
+        ratios = [c.reading.seconds / c.reading.predicted.seconds for c in result.candidates]
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        words.append(
+            f"{len(ratios)} candidates were measured on the board before it was chosen; they took "
+            f"{mean:.3f} times what the table predicted (from {min(ratios):.3f} to "
+            f"{max(ratios):.3f})."
+        )
     if (int8 := found.int8) is not None:
         words.append(
             f"In int8 its file is right on {int8.accuracy:.1%} of the images (in float "

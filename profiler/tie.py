@@ -52,6 +52,18 @@ class TiedMeasurement:
         """Predicted relative to measured, minus one."""
         return self.predicted.seconds / self.seconds - 1
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """Between which limits another session's value falls, in the table's terms."""
+        return limits_in_terms_of_table(self.measurement, self.anchor_ratio)
+
+
+def limits_in_terms_of_table(measured: Measurement, ratio: float) -> tuple[float, float] | None:
+    """Between which limits another session's value falls (95 %), divided by the board's slowness
+    that day; None where nobody knows."""
+    interval = measured.another_session
+    return None if interval is None else (interval.low / ratio, interval.high / ratio)
+
 
 def measure_tied(
     table: LookupTable,

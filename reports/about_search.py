@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..search.result import SearchResult
 from .about import board_text, conditions_grid
 from .blocks import Finding, Part, Section, grid
-from .frames import finalists_frame, percent_text, plain_text, three_digits, time_text
+from .frames import (
+    candidates_frame,
+    finalists_frame,
+    percent_text,
+    plain_text,
+    three_digits,
+    time_text,
+)
 from .plots_search import network_drawing, parts_bars, prediction_plot, trade_off_plot
 from .sources import SearchSource
 
@@ -55,12 +63,30 @@ def search_section(source: SearchSource) -> Section:
                 "The uniform network is the full one with all widths narrowed alike to the same "
                 "latency, trained in the same way.",
             ),
+            *_candidates(result),
             Part("The found network", (network_drawing(result),)),
             Part("Board, time and settings",
                  (conditions_grid(result.conditions), parts_bars(result),
                   grid("Settings", settings))),
         ),
     )  # fmt: skip
+
+
+def _candidates(result: SearchResult) -> tuple[Part, ...]:
+    if not result.candidates:
+        return ()
+    return (
+        Part(
+            "Measured before it was chosen",
+            (
+                grid(
+                    "Candidates in the order in which they were measured", candidates_frame(result)
+                ),
+            ),
+            "Latencies are in the table's terms. What was measured corrects what is expected of "
+            "the next ones.",
+        ),
+    )
 
 
 def _findings(source: SearchSource) -> tuple[Finding, ...]:

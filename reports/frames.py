@@ -300,6 +300,26 @@ def pareto(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
     return front
 
 
+def candidates_frame(result: SearchResult) -> pd.DataFrame:
+    """The networks that were measured during a search, in order, in words."""
+    rows = []
+    for number, candidate in enumerate(result.candidates, 1):
+        reading = candidate.reading
+        chosen = candidate.architecture == result.found.architecture
+        rows.append(
+            {
+                "": f"{number} (found)" if chosen else f"{number}",
+                "Predicted": time_text(reading.predicted.seconds),
+                "Expected, after those before": time_text(candidate.expected),
+                "Measured": time_text(reading.seconds),
+                "Another session": _limits(reading.limits),
+                "Against the target": f"{(reading.seconds / result.target - 1) * 100:+.1f} %",
+                "Verdict": reading.verdict,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 INT8_PROPERTIES: dict[str, Callable[[Int8File], str]] = {
     "the file's test accuracy": lambda i: percent_text(i.accuracy),
     "latency, measured": lambda i: time_text(i.seconds),

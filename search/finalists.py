@@ -15,7 +15,12 @@ from ..profiler.build import model_memory
 from ..profiler.measurement import Measurement
 from ..profiler.progress import Report
 from ..profiler.table import LookupTable
-from ..profiler.tie import file_model, measure_with_anchors, network_model
+from ..profiler.tie import (
+    file_model,
+    limits_in_terms_of_table,
+    measure_with_anchors,
+    network_model,
+)
 from .compute import Compute
 from .data import Dataset
 from .examples import Examples, Request, normalise
@@ -152,12 +157,6 @@ def calibration_batches(training: Examples) -> list[Tensor]:
     count = min(CALIBRATION_IMAGES, len(training))
     places = np.linspace(0, len(training) - 1, count).astype(np.int64)
     return [normalise(chunk.images) for chunk in training.read([Request(places)])]
-
-
-def limits_in_terms_of_table(measured: Measurement, ratio: float) -> tuple[float, float] | None:
-    """Between which limits another session's value falls; None where nobody knows."""
-    interval = measured.another_session
-    return None if interval is None else (interval.low / ratio, interval.high / ratio)
 
 
 def _int8_file(exported: Exported, measured: Measurement, ratio: float) -> Int8File:

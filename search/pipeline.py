@@ -35,6 +35,7 @@ from .goals import Goal, search_goals
 from .history import History
 from .metrics import latency, reachable
 from .network_module import NetworkModule
+from .on_board import Confirmed, confirm, first_correction, measure_for, measure_on
 from .result import SearchResult, read_result, write_result
 from .run_folder import Parts, begin_run
 from .run_identity import run_identity
@@ -113,13 +114,14 @@ def search_targets(
         with parts("super-network"):
             supernet = trained_supernet(space, dataset, settings, folder, identity, compute, report)
         with parts("search"):
-            trials = _descend(
-                space, supernet, dataset, targets, settings, folder, identity, map, report
-            )
+            trials, confirmed = _descend(
+                space, supernet, dataset, targets, settings, folder, identity, map, table, device,
+                report,
+            )  # fmt: skip
         for number, (goal, place) in enumerate(zip(targets, places, strict=True)):
             results[number] = results[number] or _prove(
-                space, table, device, dataset, goal, trials, settings, place, parts, supernet,
-                compute, report,
+                space, table, device, dataset, goal, trials, confirmed.get(goal.name), settings,
+                place, parts, supernet, compute, report,
             )  # fmt: skip
         return [result for result in results if result is not None]
 
@@ -131,6 +133,7 @@ def _prove(
     dataset: Dataset,
     goal: Goal,
     trials: list[Trial],
+    confirmed: Confirmed | None,
     settings: SearchSettings,
     folder: Path,
     before: Parts,
@@ -140,8 +143,9 @@ def _prove(
 ) -> SearchResult:
     """Train the network that the descent found for a target, and the baseline; measure both."""
     predicted = latency(space, table)
+    found = confirmed or best_trial(trials, goal.seconds)
     architectures = {
-        "found": best_trial(trials, goal.seconds).architecture,
+        "found": found.architecture,
         "uniform": uniform_baseline(space, goal.metric, goal.seconds),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +176,7 @@ def _prove(
         trials=tuple(replace(t, metric=s) for t, s in zip(trials, seconds, strict=True)),
         finalists=finalists,
         parts={**before.seconds, **parts.seconds},
+        candidates=confirmed.candidates if confirmed else (),
     )
     write_result(result, folder)
     return result
@@ -240,9 +245,11 @@ def _descend(
     folder: Path,
     identity: dict[str, Any],
     map: Map,
+    table: LookupTable,
+    device: Device,
     report: Report,
-) -> list[Trial]:
-    """The trials in order."""
+) -> tuple[list[Trial], dict[str, Confirmed]]:
+    """The trials in order, and of each goal what was chosen by measuring, if that is asked for."""
     holdout = first(dataset.holdout, settings.holdout_images)
     count = len(holdout)
     training = dataset.train if settings.batch_statistics == "re-estimated" else None
@@ -266,4 +273,16 @@ def _descend(
             done, total = evaluator.evaluations, settings.evaluations
             detail = f"{seconds_text(trial.metric)} at {trial.accuracy:.1%}"
             report(Progress("search", min(done, total), total, detail))
-    return trials
+        if not settings.measure_candidates:
+            return trials, {}
+        searches = {
+            goal.name: confirm(
+                space, metric, trials, goal.seconds, evaluator, first_correction(space, table),
+                np.random.default_rng([settings.seed, number]),
+                at_most=settings.measure_candidates,
+            )
+            for number, goal in enumerate(goals)
+        }  # fmt: skip
+        with occupied(device, f"measure candidates of {folder.name}", tell=telling(report)):
+            chosen = measure_for(searches, measure_on(space, table, device, folder, report))
+    return [*trials, *(t for found in chosen.values() for t in found.trials)], chosen

@@ -13,6 +13,7 @@ from ..devices.errors import RunFolderError
 from ..devices.files import write_atomically
 from ..profiler.measurement import Interval
 from ..profiler.table import Estimate
+from .candidate import Candidate, Reading
 from .space import Architecture
 from .trial import Trial
 
@@ -77,7 +78,8 @@ class SearchResult:
     """A finished search. Times in seconds; `parts` are the seconds that each part took.
 
     `coordinates` are the name, kind and full value of each of the space's coordinates, `trials`
-    all scored networks in order, iterates of the descent marked by their origin.
+    all scored networks in order, iterates of the descent marked by their origin. `candidates` were
+    measured on the board during the search.
     """
 
     space: str
@@ -92,6 +94,7 @@ class SearchResult:
     trials: tuple[Trial, ...]
     finalists: Mapping[str, Finalist]
     parts: Mapping[str, float]
+    candidates: tuple[Candidate, ...] = ()
 
     @property
     def found(self) -> Finalist:
@@ -170,6 +173,7 @@ def read_result(folder: Path) -> SearchResult | None:
         content["finalists"] = {
             name: _finalist(finalist) for name, finalist in content["finalists"].items()
         }
+        content["candidates"] = tuple(map(_candidate, content.get("candidates", ())))
         result = SearchResult(**content)
         if not {"found", "uniform"} <= result.finalists.keys():
             raise ValueError("a finalist is missing")
@@ -202,6 +206,18 @@ def _finalist(content: dict[str, Any]) -> Finalist:
     if (int8 := content.get("int8")) is not None:
         fields["int8"] = Int8File(**{**int8, "limits": _limits(int8["limits"])})
     return Finalist(**fields)
+
+
+def _candidate(content: dict[str, Any]) -> Candidate:
+    reading = content["reading"]
+    reading = Reading(
+        **{
+            **reading,
+            "predicted": Estimate(**reading["predicted"]),
+            "limits": _limits(reading["limits"]),
+        }
+    )
+    return Candidate(tuple(content["architecture"]), float(content["expected"]), reading)
 
 
 def _limits(content: Any) -> tuple[float, float] | None:

@@ -32,7 +32,8 @@ class SearchSettings:
     batch is scored on so many of them first, and on all of them only the best (see
     `evaluation.Race`). `guide` screens candidates by what was scored so far. With `int8` the
     trained networks are also written and measured as static int8 files; an int8 table asks for
-    that by itself.
+    that by itself. Up to `measure_candidates` networks for each target are measured on the board
+    during the search, before one is chosen (see `on_board`).
 
     `law` is that of the widths in training (None: the training rule's own, see `widths`);
     `full_fraction` and `groups` belong to ordered dropout.
@@ -56,6 +57,7 @@ class SearchSettings:
     supernet: Recipe = SUPERNET_RECIPE
     final: Recipe = FINAL_RECIPE
     int8: bool = False
+    measure_candidates: int = 0
 
     def __post_init__(self) -> None:
         for target in self.targets:
@@ -66,6 +68,11 @@ class SearchSettings:
             raise InputError(
                 "one descent meets several latencies or several limits, not both; search for one "
                 "latency at a time"
+            )
+        if self.measure_candidates < 0 or (self.measure_candidates and self.limits):
+            raise InputError(
+                "a count of candidates is at least 0; they are measured for a latency alone, so "
+                "give either candidates or limits"
             )
         if self.training not in get_args(TrainingRule):
             raise InputError(f"no training is called {self.training!r}; known: "

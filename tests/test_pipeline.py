@@ -29,7 +29,7 @@ from boardfit.profiler.read_tflite import inspect
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.simulated import simulated_seconds
 from boardfit.profiler.table import LookupTable
-from boardfit.reports.frames import finalists_frame
+from boardfit.reports.frames import candidates_frame, finalists_frame
 from boardfit.search.baseline import uniform_baseline
 from boardfit.search.checkpoint import read_checkpoint
 from boardfit.search.data import Dataset, open_dataset
@@ -49,7 +49,7 @@ OPTIONS = {"width_factor": 0.25}
 SPACE = open_space("mobilenetv3-32", **OPTIONS)
 TINY = Recipe(steps=8, batch_size=16)
 SETTINGS = SearchSettings(
-    target="60%", evaluations=12, holdout_images=40, supernet=TINY, final=TINY
+    target="60%", evaluations=12, holdout_images=40, supernet=TINY, final=TINY, measure_candidates=4
 )
 
 
@@ -283,6 +283,26 @@ def test_other_targets_are_refused(text: str) -> None:
         parse_target(text)
 
 
+def test_candidates_are_measured_before_one_is_chosen(
+    finished: tuple[SearchResult, Path], table: LookupTable
+) -> None:
+    result, folder = finished
+    assert 1 <= len(result.candidates) <= SETTINGS.measure_candidates
+    assert (folder / "candidates-1.boardfit").exists()
+    for candidate in result.candidates:
+        reading = candidate.reading
+        network = SPACE.network(candidate.architecture)
+        assert reading.predicted.seconds == pytest.approx(table.latency(network).seconds)
+        assert reading.seconds == pytest.approx(reading.predicted.seconds, rel=0.05)
+        assert candidate.expected == pytest.approx(reading.seconds, rel=0.05)
+    (chosen,) = [c for c in result.candidates if c.architecture == result.found.architecture]
+    assert chosen.reading.seconds <= result.target
+    assert "candidates were measured on the board" in " ".join(search_words(result))
+    frame = candidates_frame(result)
+    assert len(frame) == len(result.candidates)
+    assert sum("(found)" in name for name in frame[""]) == 1
+
+
 def test_int8_files_are_judged_and_measured_beside_the_float_ones(
     table: LookupTable, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -343,7 +363,7 @@ space = open_space("mobilenetv3-32", width_factor=0.25)
 data = open_dataset("shapes:200", input_shape=space.input_shape, classes=12, seed=0)
 tiny = Recipe(steps=8, batch_size=16)
 settings = SearchSettings(
-    target="60%", evaluations=12, holdout_images=40, supernet=tiny, final=tiny
+    target="60%", evaluations=12, holdout_images=40, supernet=tiny, final=tiny, measure_candidates=4
 )
 print("ready", flush=True)
 search(
@@ -377,6 +397,7 @@ def test_five_kills_change_neither_trajectory_nor_weights(
     found = read_result(folder)
     assert found is not None
     assert found.trials == expected.trials
+    assert found.candidates == expected.candidates
     assert found.found.architecture == expected.found.architecture
     assert (folder / "history.jsonl").read_text() == (undisturbed / "history.jsonl").read_text()
     for name in ("supernet.pt", "found.pt", "uniform.pt"):
