@@ -146,7 +146,8 @@ def judge(table: LookupTable) -> int:
         print(
             f"{kind} the loop: {(over <= 0.05).sum()} of {len(over)} at most 5 % over their "
             f"target, {(over <= 0.02).sum()} at most 2 %, {(over <= 0).sum()} within; over on "
-            f"average {over.mean():+.2%}, worst {over.max():+.2%}, furthest below {over.min():+.2%}; "
+            f"average {over.mean():+.2%}, worst {over.max():+.2%}, furthest below "
+            f"{over.min():+.2%}; "
             f"prediction off by {np.abs(error).mean():.2%}",
             flush=True,
         )

@@ -299,7 +299,8 @@ def open_or_build_table(
     if not path.exists() or not LookupTable.is_finished(path):
         return build_table(space, device, path, options=options, report=report)
     table = LookupTable.open(path)
-    if (space, dict(options or {})) in spaces_of(table.provenance):
+    name = open_space(space, options).name
+    if (name, dict(options or {})) in spaces_of(table.provenance):
         return table
     return extend_table(path, space, device, options=options, report=report)
 
@@ -314,6 +315,7 @@ def choose_space(
     from boardfit.devices.errors import InputError
     from boardfit.profiler.merge_tables import spaces_of
     from boardfit.profiler.table import LookupTable
+    from boardfit.search.own_space import refuse_to_run
 
     spaces = spaces_of(LookupTable.open(table).provenance)
     if len(spaces) != 1:
@@ -322,13 +324,20 @@ def choose_space(
             "--space NAME (and --set)"
         )
     own, fields = spaces[0]
+    refuse_to_run(own)
     return own, options or fields
 
 
 def open_space(name: str, options: SpaceOptions | None = None) -> SearchSpace:
-    """A search space by its name, with its fields replaced by `options`."""
-    from boardfit.search import spaces
+    """A search space by its name, with its fields replaced by `options`.
 
+    A name that ends in ".py" is a file of one's own, which is run, see docs/own_space.md.
+    """
+    from boardfit.search import own_space, spaces
+
+    if own_space.is_own(name):
+        return own_space.open_own_space(name, **(options or {}))
+    own_space.refuse_to_run(name)
     return spaces.open_space(name, **(options or {}))
 
 
@@ -339,6 +348,7 @@ def find_network(
     data: str = "shapes",
     latency: str = "50%",
     out: Path | str,
+    space: str | None = None,
     allow_invalid_table: bool = False,
     compute: Compute | None = None,
     report: Report = silent,
@@ -348,11 +358,11 @@ def find_network(
 
     `latency` is a time ("3ms") or a share of the full network's ("50%"), `data` a data set
     ("shapes", "digits", "cifar10:PATH", "folder:PATH", "imagenet:PATH"), `out` the run folder,
-    `compute` where networks are trained; `settings` are further fields of
-    `boardfit.search.settings.SearchSettings`.
+    `compute` where networks are trained; a `space` of one's own has to be named by its file.
+    `settings` are further fields of `boardfit.search.settings.SearchSettings`.
     """
     return find_networks(
-        table, device, data=data, latencies=[latency], out=out,
+        table, device, data=data, latencies=[latency], out=out, space=space,
         allow_invalid_table=allow_invalid_table, compute=compute, report=report, **settings,
     )[0]  # fmt: skip
 
@@ -364,6 +374,7 @@ def find_networks(
     data: str = "shapes",
     latencies: Sequence[str],
     out: Path | str,
+    space: str | None = None,
     allow_invalid_table: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
@@ -392,14 +403,20 @@ def find_networks(
             f"{table.path} was built for {len(spaces)} search spaces; a search takes one: use a "
             "table that `boardfit profile --space NAME` built"
         )
-    space = open_space(*spaces[0])
+    name, options = spaces[0]
+    opened = open_space(space or name, options)
+    if opened.name != name:
+        raise InputError(
+            f"{table.path} was built for {name}, not for {opened.name}; build a table for it with "
+            f"`boardfit profile --space {space}`"
+        )
     wanted = SearchSettings(target=latencies[0], more_targets=tuple(latencies[1:]), **settings)
     dataset = open_dataset(
-        data, input_shape=space.input_shape, classes=space.classes, seed=wanted.seed
+        data, input_shape=opened.input_shape, classes=opened.classes, seed=wanted.seed
     )
     with scoring(workers, scheduler, tls) as apply:
         return search_targets(
-            space,
+            opened,
             table,
             device,
             dataset,

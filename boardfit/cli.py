@@ -146,7 +146,8 @@ def search(
         str | None,
         typer.Option(
             "--space",
-            help="The search space: the table's own, or mobilenetv3-32 where none is given.",
+            help="The search space, or a Python file of your own, which is run; without it the "
+            "table's own, or mobilenetv3-32.",
             show_default=False,
         ),
     ] = None,

@@ -94,4 +94,5 @@ def default_table(device: str, space: str, dtype: str = "float32", runtime: str 
     suffix = "" if runtime == "auto" else f"-{runtime.replace(':', '-').replace(',', '-')}"
     if dtype != "float32":
         suffix += f"-{dtype}"
-    return Path("tables") / f"{device}-{space}{suffix}.boardfit"
+    name = Path(space).stem if space.endswith(".py") else space  # a file of one's own
+    return Path("tables") / f"{device}-{name}{suffix}.boardfit"

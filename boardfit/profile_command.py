@@ -41,7 +41,12 @@ def profile(
     ] = None,
     device: DeviceOption = None,
     space: Annotated[
-        str | None, typer.Option("--space", help="Build a lookup table for this search space.")
+        str | None,
+        typer.Option(
+            "--space",
+            help="Build a lookup table for this search space, or for one in a Python file of your "
+            "own, which is run.",
+        ),
     ] = None,
     options: OptionsOption = None,
     out: Annotated[
