@@ -52,7 +52,8 @@ def check_space(space: SearchSpace, *, seed: int = 0, files: int = 3) -> SpaceCh
 
     Masked and sliced forms have to agree, choices with one canonical form to be one network,
     `files` emitted networks to compute in LiteRT what PyTorch computes (0: none is tried), and
-    every operator to be found for a table. Raises `SpaceError` naming the stage and the choice.
+    every operator to be found for a table. Raises `SpaceError` naming the choice that shows it, and
+    the stage whose it is, the others at their largest.
     """
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -71,13 +72,13 @@ def check_space(space: SearchSpace, *, seed: int = 0, files: int = 3) -> SpaceCh
                 "the stages"
             )
         with torch.inference_mode():
-            masked = supernet(images, repeat(architecture, IMAGES))
+            masked = supernet.forward_masked(images, repeat(architecture, IMAGES))
             sliced = supernet.slice(architecture)(images)
         if masked.shape != sliced.shape or not _agree(masked.numpy(), sliced.numpy()):
             raise SpaceError(
-                f"{where}: masked and sliced networks compute different things; compare what is "
-                "registered with supernet.masked with what the stage's append writes, above all "
-                "that channels which an image does not have are 0"
+                f"{where}: masked and sliced networks compute different things; look at this stage "
+                "and at those that read what it gives: what is registered with supernet.masked has "
+                "to be what append writes, and 0 on channels that an image does not have"
             )
         tried += 1
     _check_files(space, supernet, images, rng, files)

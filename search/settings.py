@@ -33,7 +33,8 @@ class SearchSettings:
     `evaluation.Race`). `guide` screens candidates by what was scored so far. With `int8` the
     trained networks are also written and measured as static int8 files; an int8 table asks for
     that by itself. Up to `measure_candidates` networks for each target are measured on the board
-    during the search, before one is chosen (see `on_board`).
+    during the search, before one is chosen, and further networks are scored after each session
+    (see `on_board`).
 
     `law` is that of the widths in training (None: the training rule's own, see `widths`);
     `full_fraction` and `groups` belong to ordered dropout.

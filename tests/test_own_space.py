@@ -45,9 +45,9 @@ def test_the_example_and_the_shipped_spaces_hold_what_a_search_relies_on() -> No
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("return y + x * (1 - kept)", "return y + x", r"stage a1 \(.*masked and sliced"),
+        ("return y + x * (1 - kept)", "return y + x", "look at this stage and at those"),
         ("return y + x * (1 - kept)", "return y", r"stage a1 \(.*masked and sliced"),
-        ("(x, mask=width_mask(draw[:, 1], stage.filters, x))", "(x)", r"stage a1 \("),
+        ("(x, mask=width_mask(draw[:, 1], stage.filters, x))", "(x)", r"stage a\d \("),
         ("slice_channels(x, filters, channels)", "slice_channels(x, 0, channels - filters)", "a1"),
         ("(0, self.filters) if choice[0] == 0 else choice", "(choice[0], 8)", "canonical form"),
     ],

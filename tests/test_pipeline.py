@@ -114,7 +114,9 @@ def test_the_verdict_says_what_the_accuracies_say(finished: tuple[SearchResult, 
 def test_one_descent_answers_several_latencies(
     table: LookupTable, dataset: Dataset, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, target="50%", more_targets=("80%",), race_images=20)
+    settings = replace(
+        SETTINGS, target="50%", more_targets=("80%",), measure_candidates=0, race_images=20
+    )
     found = search_targets(SPACE, table, connect("fake"), dataset, settings, tmp_path)
     full = latency(SPACE, table)([SPACE.full])[0]
     assert [r.target / full for r in found] == pytest.approx([0.5, 0.8])
@@ -139,7 +141,9 @@ def test_one_descent_answers_several_latencies(
 def test_limits_and_the_margin_are_kept(
     table: LookupTable, dataset: Dataset, tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, target="70%", limits=("macs=50%", "memory=90%"), margin=True)
+    settings = replace(
+        SETTINGS, target="70%", measure_candidates=0, limits=("macs=50%", "memory=90%"), margin=True
+    )
     result = search(SPACE, table, connect("fake"), dataset, settings, tmp_path)
     network = SPACE.network(result.found.architecture)
     full = SPACE.network(SPACE.full)
