@@ -193,6 +193,7 @@ def _finalist_row(name: str, finalist: Finalist) -> Row:
         "network": name,
         "test_accuracy_%": finalist.accuracy * 100,
         "file_accuracy_%": finalist.exported_accuracy * 100,
+        **finalist.figures,
         "predicted_ms": finalist.predicted.seconds * 1e3,
         "measured_ms": finalist.seconds * 1e3,
         "off_%": finalist.prediction_error * 100,
@@ -210,7 +211,7 @@ def search_words(result: SearchResult) -> list[str]:
     share = result.target / result.full_seconds
     kept = "meets" if result.meets_target else "MISSES by more than 5 %"
     words = [
-        f"{result.verdict[0].upper()}{result.verdict[1:]}, on {len(found.right)} test images.",
+        f"{result.verdict[0].upper()}{result.verdict[1:]}, on {len(found.accuracies)} test images.",
         f"The found network {kept} the target of {target} ({share:.0%} of the full network's "
         f"{seconds_text(result.full_seconds)}): measured {seconds_text(found.seconds)}"
         f"{_limits('another session', found.limits)}, predicted "

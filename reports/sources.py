@@ -266,10 +266,14 @@ def _check_result(result: SearchResult) -> None:
         for field in ("macs", "parameters", "peak_memory", "size", "difference"):
             if _number(getattr(finalist, field), field) < 0:
                 raise ValueError(f"{field} of the {name} network is negative")
-        for field in ("verdict", "file", "right"):
+        for value in finalist.accuracies:
+            _share(value, f"the accuracy of an image of the {name} network")
+        for figure, value in finalist.figures.items():
+            _number(value, figure)
+        for field in ("verdict", "file"):
             if not isinstance(getattr(finalist, field), str):
                 raise ValueError(f"{field} of the {name} network is no text")
-    lengths = {len(result.found.right), len(result.uniform.right)}
+    lengths = {len(result.found.accuracies), len(result.uniform.accuracies)}
     if len(lengths) > 1 or lengths == {0}:
         raise ValueError("the two networks were judged on different images")
 

@@ -3,6 +3,8 @@
     shapes, shapes:20000    drawn on the spot (`shapes.py`); the number of training images
     digits                  scikit-learn's handwritten digits, enlarged to the space's input size
     cifar10:PATH            the binary version of CIFAR-10, extracted
+    scenes, scenes:4000     rooms with depths, rendered on the spot (`scenes.py`)
+    nyu:PATH                NYU Depth V2: the labelled .mat file, or a folder of .h5 files
     folder:PATH             PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (ImageNet's layout; also
                             .jpeg and .png), decoded into memory
     imagenet:PATH           the same layout, read from the disk again and again while it is used;
@@ -26,15 +28,18 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from ..devices.errors import DataError
-from . import image_files, shapes
+from . import image_files, nyu_depth, scenes, shapes
 from .augmentation import Augmentation
+from .depth_task import DepthEstimation
 from .examples import Examples, Images
 from .image_folder import ImageFolder
 from .task import Classification, Task
 
 MEMORY_LIMIT = 4 * 1024**3  # bytes of decoded pixels
+DEPTH_BYTES = 3 + 4  # of a pixel with a depth in float32
 SHAPES_IMAGES = 20_000
 IMAGENET_HOLDOUT = 10_000  # images that samples are scored on in the paper (recalled)
+SCENES_IMAGES = 4_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +101,12 @@ def open_dataset(
     if kind not in SOURCES:
         raise DataError(
             f"no data set is called {spec!r}; known: shapes, shapes:NUMBER, digits, "
-            "cifar10:PATH, folder:PATH, imagenet:PATH"
+            "scenes, scenes:NUMBER, cifar10:PATH, nyu:PATH, folder:PATH, imagenet:PATH"
         )
-    if kind in {"cifar10", "folder", "imagenet"} and not argument:
+    if kind in {"cifar10", "folder", "imagenet", "nyu"} and not argument:
         raise DataError(f"{spec!r} lacks the folder of the images; write {kind}:PATH")
-    if (kind == "digits" and colon) or (kind == "shapes" and colon and not argument):
+    drawn = kind in {"shapes", "scenes"}
+    if (kind == "digits" and colon) or (drawn and colon and not argument):
         raise DataError(f"{spec!r} is not a data set; did you mean {kind!r}?")
     if len(input_shape) != 3 or input_shape[2] != 3:
         raise DataError(
@@ -115,15 +121,8 @@ def open_dataset(
 
 def _shapes(wish: _Wish) -> Dataset:
     _check_classes("shapes", len(shapes.CLASSES), wish)
-    text = wish.argument or str(SHAPES_IMAGES)
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise DataError(f"shapes:{text} needs a number of images, e.g. shapes:{SHAPES_IMAGES}")
-    if wish.height != wish.width or wish.height < shapes.SMALLEST:
-        raise DataError(
-            f"shapes are drawn as squares of {shapes.SMALLEST} pixels or more, the network takes "
-            f"{wish.height}x{wish.width}; open the space with another input_size"
-        )
-    count = int(text)
+    count = _count("shapes", SHAPES_IMAGES, wish)
+    _check_square("shapes", shapes.SMALLEST, wish)
     others = max(count // 10, shapes.CHUNK)
     _check_memory(count + 2 * others, wish)
 
@@ -135,6 +134,32 @@ def _shapes(wish: _Wish) -> Dataset:
     return Dataset(
         "shapes", Classification(len(shapes.CLASSES)), train, holdout, test, augmentation
     )
+
+
+def _scenes(wish: _Wish) -> Dataset:
+    _check_depth("scenes", wish)
+    count = _count("scenes", SCENES_IMAGES, wish)
+    _check_square("scenes", scenes.SMALLEST, wish)
+    others = max(count // 10, scenes.CHUNK)
+    _check_memory(count + 2 * others, wish, bytes_of_pixel=DEPTH_BYTES)
+
+    def split(number: int, images: int) -> Images:
+        return _depths(*scenes.draw(0, images, size=wish.height, seed=wish.seed, split=number))
+
+    train, holdout, test = split(0, count), split(1, others), split(2, others)
+    return Dataset("scenes", DepthEstimation(), train, holdout, test, Augmentation(flip=True))
+
+
+def _nyu(wish: _Wish) -> Dataset:
+    _check_depth("NYU Depth V2", wish)
+    source = nyu_depth.find(Path(wish.argument), wish.seed)
+    _check_memory(source.count, wish, bytes_of_pixel=DEPTH_BYTES)
+    train, holdout, test = (
+        _depths(*nyu_depth.read(source, split, wish.height, wish.width))
+        for split in nyu_depth.SPLITS
+    )
+    augmentation = Augmentation(flip=True, colour=0.2)
+    return Dataset("nyu", DepthEstimation(), train, holdout, test, augmentation)
 
 
 def _digits(wish: _Wish) -> Dataset:
@@ -209,6 +234,8 @@ def _imagenet(wish: _Wish) -> Dataset:
 
 SOURCES: dict[str, Callable[[_Wish], Dataset]] = {
     "shapes": _shapes,
+    "scenes": _scenes,
+    "nyu": _nyu,
     "digits": _digits,
     "cifar10": _cifar10,
     "folder": _folder,
@@ -230,6 +257,34 @@ def _images(pixels: NDArray[Any], labels: NDArray[Any]) -> Images:
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels).to(torch.int64))
 
 
+def _depths(pixels: NDArray[Any], depths: NDArray[Any]) -> Images:
+    return Images(torch.from_numpy(pixels), torch.from_numpy(depths))
+
+
+def _count(name: str, usual: int, wish: _Wish) -> int:
+    """How many training images are drawn: as the specification says, or as usual."""
+    text = wish.argument or str(usual)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        raise DataError(f"{name}:{text} needs a number of images, e.g. {name}:{usual}")
+    return int(text)
+
+
+def _check_square(name: str, smallest: int, wish: _Wish) -> None:
+    if wish.height != wish.width or wish.height < smallest:
+        raise DataError(
+            f"{name} are drawn as squares of {smallest} pixels or more, the network takes "
+            f"{wish.height}x{wish.width}; open the space with another input_size"
+        )
+
+
+def _check_depth(name: str, wish: _Wish) -> None:
+    if wish.classes not in {None, 1}:
+        raise DataError(
+            f"{name} has a depth for each pixel, the search space {wish.classes} outputs; choose "
+            "a space for depths (fastdepth), or other data"
+        )
+
+
 def _check_classes(name: str, count: int, wish: _Wish) -> None:
     if wish.classes not in {None, count}:
         raise DataError(
@@ -238,8 +293,8 @@ def _check_classes(name: str, count: int, wish: _Wish) -> None:
         )
 
 
-def _check_memory(count: int, wish: _Wish) -> None:
-    size = count * 3 * wish.height * wish.width
+def _check_memory(count: int, wish: _Wish, *, bytes_of_pixel: int = 3) -> None:
+    size = count * bytes_of_pixel * wish.height * wish.width
     if size > wish.memory_limit:
         raise DataError(
             f"{count} images of {wish.height}x{wish.width} take {size / 1024**3:.3g} GiB of "

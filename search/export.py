@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..devices.base import Device
@@ -21,6 +22,7 @@ from .examples import Examples, in_order, normalise
 from .network_module import NetworkModule, to_network
 from .quantize import check_quantizer, quantize
 from .scoring import predict
+from .task import Task
 
 TOLERANCE = 1e-3  # of the largest output; float32 sums in another order differ by 1e-6 or so
 
@@ -41,6 +43,7 @@ def export(
     path: Path,
     device: Device,
     test: Examples,
+    task: Task,
     *,
     threads: int = 1,
     runtime: str = AUTO,
@@ -55,7 +58,7 @@ def export(
     kind = format_of_runtime(runtime)
     exported = _prove(
         module, kind.emit(to_network(module)), path.with_suffix(kind.suffix), device, test,
-        threads, runtime,
+        task, threads, runtime,
     )  # fmt: skip
     if not exported.difference <= TOLERANCE:
         raise MeasurementError(
@@ -71,6 +74,7 @@ def export_int8(
     path: Path,
     device: Device,
     test: Examples,
+    task: Task,
     calibration: Iterable[Tensor],
     *,
     threads: int = 1,
@@ -86,7 +90,7 @@ def export_int8(
     check_int8(runtime)
     data = quantize(module, calibration)
     path = path.with_name(f"{path.name}.int8{TFLITE.suffix}")
-    return _prove(module, data, path, device, test, threads, runtime)
+    return _prove(module, data, path, device, test, task, threads, runtime)
 
 
 def check_int8(runtime: str) -> None:
@@ -105,6 +109,7 @@ def _prove(
     path: Path,
     device: Device,
     test: Examples,
+    task: Task,
     threads: int,
     runtime: str,
 ) -> Exported:
@@ -113,15 +118,19 @@ def _prove(
     expected = predict(module, test).numpy()
     with _outputs(device, threads, runtime) as session:
         session.load_one(Model("exported", lambda: data))
-        order = (0, 2, 3, 1) if format_of_runtime(runtime).channels_last else (0, 1, 2, 3)
+        last = format_of_runtime(runtime).channels_last
+        order = (0, 2, 3, 1) if last else (0, 1, 2, 3)
         outputs = np.concatenate(
             [
                 session.predict("exported", normalise(chunk.images).permute(order).numpy())
                 for chunk in in_order(test)
             ]
         )
+    if last and outputs.ndim == 4:
+        outputs = outputs.transpose(0, 3, 1, 2)
     difference = float(np.abs(outputs - expected).max() / np.abs(expected).max())
-    accuracy = float((outputs.argmax(1) == test.targets.numpy()).mean())
+    accuracies = task.accuracies(torch.from_numpy(outputs.copy()), test.targets)
+    accuracy = float(accuracies.mean(dtype=torch.float64))
     return Exported(path, len(data), accuracy, difference)
 
 

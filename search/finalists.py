@@ -35,6 +35,8 @@ from .strategies import reestimation_batches
 from .supernet import SuperNetwork, reestimate
 from .training import train_network
 
+DIGITS = 5  # of an image's accuracy that are kept
+
 
 def train_finalist(
     name: str,
@@ -97,13 +99,15 @@ def prove_finalists(
     what is measured.
     """
     how: dict[str, Any] = {"threads": table.threads, "runtime": table.runtime}
-    test = dataset.test
+    test, task = dataset.test, dataset.task
     calibration = calibration_batches(dataset.train) if int8 else []
     floats, quantized = {}, {}
     for name, module in modules.items():
-        floats[name] = export(module, folder / name, device, test, **how)
+        floats[name] = export(module, folder / name, device, test, task, **how)
         if int8:
-            quantized[name] = export_int8(module, folder / name, device, test, calibration, **how)
+            quantized[name] = export_int8(
+                module, folder / name, device, test, task, calibration, **how
+            )
     models = {}
     for name, module in modules.items():
         network = to_network(module)
@@ -126,7 +130,8 @@ def prove_finalists(
     for name, architecture in architectures.items():
         network = space.network(architecture)
         found = taken.get((name, "float32")) or taken[name, "int8"]
-        right = _right(modules[name], test)
+        outputs = predict(modules[name].eval(), test)
+        accuracies = task.accuracies(outputs, test.targets).double()
         finalists[name] = Finalist(
             architecture=architecture,
             predicted=table.latency(table.form_of(network)),
@@ -134,10 +139,10 @@ def prove_finalists(
             anchor_ratio=ratio,
             measured=found.median,
             verdict=found.verdict,
-            accuracy=right.count("1") / len(right),
+            accuracy=float(accuracies.mean()),
             exported_accuracy=floats[name].accuracy,
             difference=floats[name].difference,
-            right=right,
+            accuracies=tuple(round(value, DIGITS) for value in accuracies.tolist()),
             macs=network.macs,
             parameters=network.parameters,
             peak_memory=network.peak_memory,
@@ -145,6 +150,7 @@ def prove_finalists(
             size=floats[name].size,
             limits=limits_in_terms_of_table(found, ratio),
             int8=_int8_file(quantized[name], taken[name, "int8"], ratio) if int8 else None,
+            figures=task.figures(outputs, test.targets),
         )
     return finalists
 
@@ -168,9 +174,3 @@ def _int8_file(exported: Exported, measured: Measurement, ratio: float) -> Int8F
         file=exported.path.name,
         size=exported.size,
     )
-
-
-def _right(module: NetworkModule, test: Examples) -> str:
-    module.eval()
-    answers = predict(module, test).argmax(1)
-    return "".join("1" if right else "0" for right in (answers == test.targets).tolist())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .trial import Trial
 
 FILE_NAME = "result.json"
 FORMAT = "boardfit search result"
-VERSION = 1
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ class Finalist:
     `seconds` is the measured latency in the table's terms (`anchor_ratio`: the board's slowness
     now relative to then) with the `limits` between which another session's value falls (95 %),
     `measured` the median as it was taken, `verdict` what its samples are worth. `accuracy` is
-    PyTorch's on the test images, `exported_accuracy` the float file's own on the board; `right` has
-    a 1 for each test image that the network gets right, in order. `int8` is its int8 form, where
-    that was asked for.
+    PyTorch's on the test images, `exported_accuracy` the float file's own on the board;
+    `accuracies` has that of each test image, in order (0 or 1 where an image has a class). `int8`
+    is its int8 form, where that was asked for, `figures` are the task's further metrics on the
+    test images.
     """
 
     architecture: Architecture
@@ -58,7 +59,7 @@ class Finalist:
     accuracy: float
     exported_accuracy: float
     difference: float
-    right: str
+    accuracies: tuple[float, ...]
     macs: int
     parameters: int
     peak_memory: int
@@ -66,6 +67,7 @@ class Finalist:
     size: int
     limits: tuple[float, float] | None = None
     int8: Int8File | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def prediction_error(self) -> float:
@@ -113,14 +115,14 @@ class SearchResult:
 
     @property
     def gain_error(self) -> float:
-        """The gain's standard error, from the images on which the two differ.
+        """The gain's standard error, from what the two differ by on each image.
 
-        Both are judged on the same images, so the difference is paired (McNemar 1947). It spans
-        the choice of test images, not of training seeds.
+        Both are judged on the same images, so the difference is paired (of images with a class:
+        McNemar 1947). It spans the choice of test images, not of training seeds.
         """
-        pairs = list(zip(self.found.right, self.uniform.right, strict=True))
-        differing = sum(a != b for a, b in pairs)
-        return math.sqrt(max(differing / len(pairs) - self.gain**2, 0.0) / len(pairs))
+        pairs = list(zip(self.found.accuracies, self.uniform.accuracies, strict=True))
+        squares = sum((a - b) ** 2 for a, b in pairs)
+        return math.sqrt(max(squares / len(pairs) - self.gain**2, 0.0) / len(pairs))
 
     @property
     def is_better(self) -> bool:
@@ -199,6 +201,7 @@ def _finalist(content: dict[str, Any]) -> Finalist:
     fields = {
         **content,
         "architecture": tuple(content["architecture"]),
+        "accuracies": tuple(content["accuracies"]),
         "predicted": Estimate(**content["predicted"]),
         "measured": Interval(**content["measured"]),
         "limits": _limits(content.get("limits")),

@@ -76,7 +76,7 @@ def make_finalist(
         accuracy=accuracy,
         exported_accuracy=accuracy,
         difference=2e-6,
-        right="1" * right + "0" * (images - right),
+        accuracies=(1.0,) * right + (0.0,) * (images - right),
         macs=network.macs,
         parameters=network.parameters,
         peak_memory=network.peak_memory,

@@ -15,6 +15,9 @@ from boardfit.search.data import open_dataset
 from boardfit.search.examples import Examples
 from boardfit.search.export import export
 from boardfit.search.network_module import NetworkModule
+from boardfit.search.task import Classification
+
+TASK = Classification(12)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def test_the_file_computes_what_pytorch_does(
     tmp_path: Path, images: Examples, runtime: str, ending: str
 ) -> None:
     device = connect("local")
-    exported = export(small_module(), tmp_path / "found", device, images, runtime=runtime)
+    exported = export(small_module(), tmp_path / "found", device, images, TASK, runtime=runtime)
     device.transport.close()
     assert exported.path == tmp_path / f"found{ending}"
     assert exported.difference < 1e-5
@@ -55,5 +58,5 @@ def test_a_network_that_computes_no_numbers_is_not_proven(tmp_path: Path, images
         next(module.parameters()).fill_(float("nan"))
     device = connect("local")
     with pytest.raises(MeasurementError, match=r"found\.onnx does not compute what PyTorch does"):
-        export(module, tmp_path / "found", device, images, runtime="onnxruntime")
+        export(module, tmp_path / "found", device, images, TASK, runtime="onnxruntime")
     device.transport.close()

@@ -98,10 +98,12 @@ def test_the_found_network_keeps_the_target_and_is_proven(
 
 def test_the_verdict_says_what_the_accuracies_say(finished: tuple[SearchResult, Path]) -> None:
     result, _ = finished
-    images = len(result.found.right)
-    better = replace(result.found, accuracy=0.9, right="1" * (images * 9 // 10) + "0" * 4)
-    better = replace(better, right=("1" * 36 + "0" * 4) * 5, accuracy=0.9)
-    worse = replace(better, right=("1" * 20 + "0" * 20) * 5, accuracy=0.5)
+    images = len(result.found.accuracies)
+    better = replace(
+        result.found, accuracy=0.9, accuracies=(1.0,) * (images * 9 // 10) + (0.0,) * 4
+    )
+    better = replace(better, accuracies=((1.0,) * 36 + (0.0,) * 4) * 5, accuracy=0.9)
+    worse = replace(better, accuracies=((1.0,) * 20 + (0.0,) * 20) * 5, accuracy=0.5)
 
     def verdict(found: object, uniform: object) -> str:
         return replace(result, finalists={"found": found, "uniform": uniform}).verdict  # type: ignore[dict-item]

@@ -68,9 +68,14 @@ def test_float_and_int8_files_keep_the_accuracy(
     accuracy = evaluate(trained, digits.test, digits.task).accuracy
     assert accuracy > 0.8  # otherwise nothing is shown
     with connect("local") as device:
-        as_float = export(trained, tmp_path / "found", device, digits.test)
+        as_float = export(trained, tmp_path / "found", device, digits.test, digits.task)
         as_int8 = export_int8(
-            trained, tmp_path / "found", device, digits.test, [first(digits.train, 200)]
+            trained,
+            tmp_path / "found",
+            device,
+            digits.test,
+            digits.task,
+            [first(digits.train, 200)],
         )
     assert as_float.accuracy == pytest.approx(accuracy, abs=0.005)
     assert as_int8.accuracy == pytest.approx(accuracy, abs=0.02)

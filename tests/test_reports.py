@@ -332,7 +332,7 @@ def search_with(**changes: Any) -> SearchSource:
     ("changes", "words"),
     [
         ({"seconds": 1.2e-3}, "target is missed by 20.0 %"),
-        ({"right": "1" * 799 + "0" * 201, "accuracy": 0.799, "exported_accuracy": 0.799},
+        ({"accuracies": (1.0,) * 799 + (0.0,) * 201, "accuracy": 0.799, "exported_accuracy": 0.799},
          "not shown to be better"),
         ({"verdict": "drifting"}, "is drifting"),
         ({"anchor_ratio": 1.3}, "now take 1.30 times as long"),
