@@ -265,7 +265,7 @@ def damage(path: Path, name: str, value: object) -> None:
         ("depth", np.ones((6, 8), np.float32), r"its depth is float32 of shape \(6, 8\)"),
         ("depth", np.full((12, 16), np.nan, np.float32), "its depths are no metres"),
         ("depth", np.full((12, 16), -1, np.float32), "its depths are no metres"),
-        ("depth", np.zeros((12, 16), np.float32), "no known depth"),
+        ("depth", np.zeros((12, 16), np.float32), "it has no known depth"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, name: str, value: object, words: str) -> None:
