@@ -25,7 +25,7 @@ from boardfit.profiler.layers import Layer
 from boardfit.profiler.simulated import SECONDS_PER_INVOKE, simulated_seconds
 from boardfit.search.baseline import uniform_baseline
 from boardfit.search.data import Dataset, open_dataset
-from boardfit.search.evaluation import Evaluator, best_trial
+from boardfit.search.evaluation import Evaluator
 from boardfit.search.examples import first
 from boardfit.search.metrics import CompiledMetric
 from boardfit.search.network_module import NetworkModule
@@ -36,6 +36,7 @@ from boardfit.search.spaces import open_space
 from boardfit.search.strategies import holdout_score, make_sampler, optimize
 from boardfit.search.supernet import SuperNetwork
 from boardfit.search.training import train_network, train_supernet
+from boardfit.search.trial import best_trial
 
 SEEDS = range(3)
 NETWORKS = ("found", "uniform")
@@ -83,7 +84,7 @@ def find(work: Work, seed: int) -> Value:
         space,
         evaluator,
         metric,
-        target,
+        [target],
         np.random.default_rng(seed + 1),
         "coordinate-descent",
         work.evaluations,

@@ -357,9 +357,9 @@ def find_network(
     """Search the space that a table was built for: a trained, exported and measured network.
 
     `latency` is a time ("3ms") or a share of the full network's ("50%"), `data` a data set
-    ("shapes", "digits", "cifar10:PATH", "folder:PATH", "imagenet:PATH"), `out` the run folder,
-    `compute` where networks are trained; a `space` of one's own has to be named by its file.
-    `settings` are further fields of `boardfit.search.settings.SearchSettings`.
+    ("shapes", "scenes", "digits", "cifar10:PATH", "nyu:PATH", "folder:PATH", "imagenet:PATH"),
+    `out` the run folder, `compute` where networks are trained; a `space` of one's own has to be
+    named by its file. `settings` are further fields of `boardfit.search.settings.SearchSettings`.
     """
     return find_networks(
         table, device, data=data, latencies=[latency], out=out, space=space,

@@ -155,7 +155,9 @@ def search(
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="shapes, digits, cifar10:PATH, folder:PATH or imagenet:PATH (from disk)."
+            "--data",
+            help="shapes, scenes, digits, cifar10:PATH, nyu:PATH, folder:PATH or imagenet:PATH "
+            "(from disk).",
         ),
     ] = "shapes",
     out: Annotated[Path, typer.Option("--out", help="The run folder.")] = Path("runs/search"),

@@ -374,7 +374,7 @@ def test_one_training_image_cannot_be_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("mnist", "known: shapes, shapes:NUMBER, digits, cifar10:PATH, folder:PATH, imagenet:P"),
+        ("mnist", "known: shapes, shapes:NUMBER, digits, scenes, scenes:NUMBER, cifar10"),
         ("imagenet", "write imagenet:PATH"),
         ("imagenet:/no/such/place", "/no/such/place does not exist"),
         ("", "known: shapes"),
