@@ -187,9 +187,12 @@ class SftpStream:
     def send(self, data: bytes) -> int:
         """Send some of it; 0 where the server has ended."""
         try:
-            return self._channel.send(data)
+            count = self._channel.send(data)
         except (paramiko.SSHException, OSError, EOFError) as error:
             raise self._link.problem(error) from error
+        if not count and self._link.lost_within(TELLING):
+            raise self._link.loss()
+        return count
 
     def recv(self, count: int) -> bytes:
         """Receive some; empty where the server has ended."""

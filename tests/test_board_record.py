@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -31,6 +30,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.evidence import samples_frame
 from boardfit.profiler.profile_model import open_profile, profile_model
+from boardfit.profiler.progress import Progress
 from boardfit.profiler.store import SUSTAINED_RUN, Store
 from boardfit.profiler.table import LookupTable
 from boardfit.reports.page import write_report
@@ -150,8 +150,13 @@ def test_a_table_says_when_its_board_was_slowed(
 ) -> None:
     shims, device = pi
     shims.set("throttled", "0x0")
-    threading.Timer(1.0, shims.set, ("throttled", THROTTLED)).start()
-    table = build_table(tmp_path / "t", device, small_plan(), replace(QUICK, minimum_rounds=3))
+
+    def slow_down(step: Progress) -> None:
+        if "loading models" in step.detail:
+            shims.set("throttled", THROTTLED)
+
+    schedule = replace(QUICK, minimum_rounds=3)
+    table = build_table(tmp_path / "t", device, small_plan(), schedule, report=slow_down)
     assert table.record is not None
     assert table.record.causes == ("under-voltage", "throttled")
     assert 0 < table.record.slowed_share <= 1

@@ -170,7 +170,7 @@ def test_spaces_that_make_no_sense_are_refused() -> None:
 def test_a_super_network_of_cells_says_that_it_has_no_masked_form() -> None:
     network = SuperNetwork(SPACE, torch.Generator())
     with pytest.raises(SpaceError, match="CellNetwork has no masked form"):
-        network(torch.zeros(2, 3, 8, 8), np.array([SPACE.full] * 2))
+        network.forward_masked(torch.zeros(2, 3, 8, 8), np.array([SPACE.full] * 2))
 
 
 # Measured cells
