@@ -215,7 +215,7 @@ def test_a_real_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
             task = Path(f"/proc/self/task/{os.getpid()}/children")
             for pid in map(int, task.read_text().split()):
                 # Not the script that looks at the board meanwhile.
-                if b"python" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     killed.append(pid)
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)

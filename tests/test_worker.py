@@ -357,11 +357,18 @@ def test_a_worker_that_cannot_start_says_why(core: int | None, runtime: str, wor
 
 
 def children() -> set[int]:
-    """The processes that this one started and that have not been reaped."""
+    """The processes that this one started and that have not been reaped.
+
+    Without the tracker of `multiprocessing`, which other tests may have started: it stays.
+    """
     found = set()
     for task in Path("/proc/self/task").iterdir():
         found |= set(map(int, (task / "children").read_text().split()))
-    return found
+    return {pid for pid in found if b"resource_tracker" not in _command_line(pid)}
+
+
+def _command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_a_killed_worker_is_lost_with_its_cause() -> None:
