@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..devices.errors import SpaceError
 from .depth_stages import MapHead, SkipSum, Upsample, Upsampling
-from .mobilenetv3 import Row
+from .mobilenetv3 import Row, check_widening, inverted_residuals
 from .space import Join, SearchSpace, Stage
 from .stages import Bypass, InvertedResidual, Residual, Stem, StrideBypass, round_up
 
@@ -83,10 +83,7 @@ def fastdepth(
     Images are `input_size` square, RGB, and so is the map. Raises `SpaceError` for values that do
     not fit.
     """
-    if not 0 < width_factor <= 16:
-        raise SpaceError(f"{name}: width_factor is {width_factor}; it has to lie in (0, 16]")
-    if granule < 1:
-        raise SpaceError(f"{name}: a granule of {granule} channels is impossible")
+    check_widening(name, width_factor, granule)
     halvings = 1 + sum(row.stride == 2 for row in plan.rows)
     if input_size < 1 or input_size % 2**halvings:
         raise SpaceError(
@@ -97,29 +94,27 @@ def fastdepth(
     def widened(width: int) -> int:
         return round_up(width * width_factor, granule)
 
-    stages: list[Stage | Join] = [Stem("stem", widened(plan.stem), granule=granule)]
-    filters = widened(plan.stem)
-    sources: list[tuple[str, int]] = []  # the last stage of each size, and its filters
-    for number, row in enumerate(plan.rows, 1):
-        if row.stride == 2:
-            sources.append((stages[-1].name, filters))
-        block = InvertedResidual(
-            name=f"block{number}",
-            input_filters=filters,
-            filters=widened(row.filters),
-            expansion=widened(row.expansion),
-            kernels=tuple(kernels),
-            stride=row.stride,
-            squeeze_excite=row.squeeze_excite,
-            activation=row.activation,
-            granule=granule,
-            residual=residual,
-            bypass=bypass,
-            stride_bypass=stride_bypass,
-            bypass_cap=bypass_cap,
-        )
-        stages.append(block)
-        filters = block.filters
+    stem = Stem("stem", widened(plan.stem), granule=granule)
+    blocks = inverted_residuals(
+        plan.rows,
+        stem.filters,
+        width_factor=width_factor,
+        kernels=kernels,
+        granule=granule,
+        residual=residual,
+        bypass=bypass,
+        stride_bypass=stride_bypass,
+        bypass_cap=bypass_cap,
+    )
+    encoder: list[Stem | InvertedResidual] = [stem, *blocks]
+    stages: list[Stage | Join] = [*encoder]
+    # The last stage of each size, and its filters.
+    sources = [
+        (before.name, before.filters)
+        for before, block in zip(encoder, blocks, strict=False)
+        if block.stride == 2
+    ]
+    filters = encoder[-1].filters
     for number, width in enumerate(plan.decoder, 1):
         decoder = Upsample(
             f"decoder{number}",

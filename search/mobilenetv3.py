@@ -7,6 +7,7 @@ first block has an expansion convolution like all others, so that its width can 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..devices.errors import SpaceError
@@ -93,6 +94,53 @@ SMALL = Plan(
 )
 
 
+def check_widening(name: str, width_factor: float, granule: int) -> None:
+    """Raise `SpaceError` where a plan's widths cannot be multiplied and rounded so."""
+    if not 0 < width_factor <= 16:
+        raise SpaceError(f"{name}: width_factor is {width_factor}; it has to lie in (0, 16]")
+    if granule < 1:
+        raise SpaceError(f"{name}: a granule of {granule} channels is impossible")
+
+
+def inverted_residuals(
+    rows: Sequence[Row],
+    input_filters: int,
+    *,
+    width_factor: float,
+    kernels: tuple[int, ...],
+    granule: int,
+    residual: Residual,
+    bypass: Bypass,
+    stride_bypass: StrideBypass,
+    bypass_cap: int | None,
+) -> list[InvertedResidual]:
+    """The blocks of a plan's rows, one after the other: `block1`, `block2`, ...
+
+    `input_filters` come into the first one; widths are those of the rows times `width_factor`,
+    rounded up to the granule. The other fields are those of `InvertedResidual`, for all blocks.
+    """
+    blocks = []
+    for number, row in enumerate(rows, 1):
+        block = InvertedResidual(
+            name=f"block{number}",
+            input_filters=input_filters,
+            filters=round_up(row.filters * width_factor, granule),
+            expansion=round_up(row.expansion * width_factor, granule),
+            kernels=tuple(kernels),
+            stride=row.stride,
+            squeeze_excite=row.squeeze_excite,
+            activation=row.activation,
+            granule=granule,
+            residual=residual,
+            bypass=bypass,
+            stride_bypass=stride_bypass,
+            bypass_cap=bypass_cap,
+        )
+        blocks.append(block)
+        input_filters = block.filters
+    return blocks
+
+
 def mobilenetv3(
     name: str,
     plan: Plan,
@@ -112,39 +160,24 @@ def mobilenetv3(
 
     Images are `input_size` x `input_size` x 3. Raises `SpaceError` for values that do not fit.
     """
-    if not 0 < width_factor <= 16:
-        raise SpaceError(f"{name}: width_factor is {width_factor}; it has to lie in (0, 16]")
-    if granule < 1:
-        raise SpaceError(f"{name}: a granule of {granule} channels is impossible")
+    check_widening(name, width_factor, granule)
     if input_size < 1:
         raise SpaceError(f"{name}: images of {input_size}x{input_size} are impossible")
-
-    def widened(width: int, step: int = granule) -> int:
-        return round_up(width * width_factor, step)
-
-    stem = Stem("stem", widened(plan.stem), granule=granule)
-    inputs = [stem.filters, *(widened(row.filters) for row in plan.rows)]
-    blocks = [
-        InvertedResidual(
-            name=f"block{number}",
-            input_filters=input_filters,
-            filters=widened(row.filters),
-            expansion=widened(row.expansion),
-            kernels=tuple(kernels),
-            stride=row.stride,
-            squeeze_excite=row.squeeze_excite,
-            activation=row.activation,
-            granule=granule,
-            residual=residual,
-            bypass=bypass,
-            stride_bypass=stride_bypass,
-            bypass_cap=bypass_cap,
-        )
-        for number, (row, input_filters) in enumerate(zip(plan.rows, inputs, strict=False), 1)
-    ]
+    stem = Stem("stem", round_up(plan.stem * width_factor, granule), granule=granule)
+    blocks = inverted_residuals(
+        plan.rows,
+        stem.filters,
+        width_factor=width_factor,
+        kernels=kernels,
+        granule=granule,
+        residual=residual,
+        bypass=bypass,
+        stride_bypass=stride_bypass,
+        bypass_cap=bypass_cap,
+    )
     coarse = granule * plan.head_granules
-    hidden = None if plan.hidden is None else widened(plan.hidden, coarse)
-    head = Head("head", widened(plan.head, coarse), classes, hidden, coarse)
+    hidden = None if plan.hidden is None else round_up(plan.hidden * width_factor, coarse)
+    head = Head("head", round_up(plan.head * width_factor, coarse), classes, hidden, coarse)
     stages: tuple[Stage, ...] = (stem, *blocks, head)
     return SearchSpace(name, (input_size, input_size, 3), classes, stages)
 

@@ -35,6 +35,7 @@ def quantize(module: NetworkModule, batches: Iterable[Tensor]) -> bytes:
     """
     check_quantizer()
     found = ranges(module, batches)
+    written = emit(to_network(module))
     try:
         # What it says are progress bars of parts of a second, and that its interpreter is one for
         # debugging; real errors are raised.
@@ -42,7 +43,7 @@ def quantize(module: NetworkModule, batches: Iterable[Tensor]) -> bytes:
             warnings.simplefilter("ignore")
             from ai_edge_quantizer import quantizer, recipe
 
-            form = quantizer.Quantizer(emit(to_network(module)), recipe.static_wi8_ai8())
+            form = quantizer.Quantizer(written, recipe.static_wi8_ai8())
             result = form.quantize(
                 {name: _statistics(*limits) for name, limits in found.items()},
                 enable_progress_report=False,
