@@ -9,7 +9,6 @@ measured networks, and count the picks that break the budget.
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,29 +19,22 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from boardfit.search.additive import fit_additive
-from boardfit.search.coordinate_descent import coordinate_descent
-from boardfit.search.descent_settings import DescentSettings
 from boardfit.search.evaluation import Evaluator
-from boardfit.search.evolution import EvolutionSettings, evolution
 from boardfit.search.measured_cells import MeasuredCells, read_measured_cells
-from boardfit.search.metrics import Metric
 from boardfit.search.nasbench201 import Removal, all_cells, nasbench201, numbers
-from boardfit.search.random_search import RandomSettings, random_search
-from boardfit.search.space import SearchSpace
-from boardfit.search.trial import Trial, best_trial, rank
+from boardfit.search.settings import OptimizerName
+from boardfit.search.strategies import optimize
+from boardfit.search.trial import best_trial, rank
 
 BOARDS = ("raspi4", "pixel3")
 QUARTILES = (25, 50, 75)
 EVALUATIONS = (100, 300)
 SEEDS = range(100)
 SEARCHED, JUDGED = "cifar100_val", "cifar100_test"
-GUIDE = 12  # candidates for each that is scored, as in the shipped settings
 MEASURED_NETWORKS = 300  # that a model is fitted to
 FITTED_EVALUATIONS = 100
 FINALISTS = (1, 3, 10)
 REMOVALS: tuple[Removal, ...] = ("nothing", "unread")
-
-Run = Callable[[SearchSpace, Evaluator, Metric, float, np.random.Generator, int], Iterator[Trial]]
 
 
 @dataclass(frozen=True)
@@ -51,46 +43,20 @@ class Optimizer:
     first 100 as with 100 alone."""
 
     name: str
-    run: Run
+    strategy: OptimizerName
     incremental: bool
+    guide: bool = False
     evaluations: tuple[int, ...] = EVALUATIONS
 
 
-def _random(guide: int) -> Run:
-    def run(space: SearchSpace, evaluate: Evaluator, metric: Metric, target: float,
-            rng: np.random.Generator, count: int) -> Iterator[Trial]:  # fmt: skip
-        chosen = RandomSettings(evaluations=count, oversample=guide)
-        return random_search(space, evaluate, metric, target, rng, chosen)
-
-    return run
-
-
-def _evolution(guide: int) -> Run:
-    def run(space: SearchSpace, evaluate: Evaluator, metric: Metric, target: float,
-            rng: np.random.Generator, count: int) -> Iterator[Trial]:  # fmt: skip
-        chosen = EvolutionSettings(evaluations=count, oversample=guide)
-        return evolution(space, evaluate, metric, target, rng, chosen)
-
-    return run
-
-
-def _descent(guide: int) -> Run:
-    def run(space: SearchSpace, evaluate: Evaluator, metric: Metric, target: float,
-            rng: np.random.Generator, count: int) -> Iterator[Trial]:  # fmt: skip
-        chosen = DescentSettings(evaluations=count, oversample=guide)
-        return coordinate_descent(space, evaluate, metric, target, rng, chosen)
-
-    return run
-
-
 OPTIMIZERS = (
-    Optimizer("random", _random(1), True),
-    Optimizer("ageing evolution", _evolution(1), True),
-    Optimizer("coordinate descent", _descent(1), False),
+    Optimizer("random", "random", True),
+    Optimizer("ageing evolution", "evolution", True),
+    Optimizer("coordinate descent", "coordinate-descent", False),
     # The guide is dear beside a look-up, and at 300 evaluations little is left to be gained.
-    Optimizer("random, guided", _random(GUIDE), True, (100,)),
-    Optimizer("ageing evolution, guided", _evolution(GUIDE), True, (100,)),
-    Optimizer("coordinate descent, guided", _descent(GUIDE), False),
+    Optimizer("random, guided", "random", True, True, (100,)),
+    Optimizer("ageing evolution, guided", "evolution", True, True, (100,)),
+    Optimizer("coordinate descent, guided", "coordinate-descent", False, True),
 )
 
 
@@ -116,7 +82,10 @@ def compare(cells: MeasuredCells, board: str, quartile: int, optimizer: Optimize
         for count in runs:
             evaluate = Evaluator(cells.space, cells.score(SEARCHED), metric)
             rng = np.random.default_rng(seed)
-            for _ in optimizer.run(cells.space, evaluate, metric, target, rng, count):
+            for _ in optimize(
+                cells.space, evaluate, metric, [target], rng, optimizer.strategy, count,
+                guide=optimizer.guide,
+            ):  # fmt: skip
                 pass
             for part in optimizer.evaluations if optimizer.incremental else [count]:
                 best = best_trial(evaluate.trials[:part], target)
@@ -143,7 +112,9 @@ def fitted(cells: MeasuredCells, board: str, quartile: int) -> Value:
             return predicted[cells.canonical(rows)]  # type: ignore[arg-type]
 
         evaluate = Evaluator(cells.space, cells.score(SEARCHED), metric)
-        for _ in _descent(GUIDE)(cells.space, evaluate, metric, target, rng, FITTED_EVALUATIONS):
+        for _ in optimize(
+            cells.space, evaluate, metric, [target], rng, "coordinate-descent", FITTED_EVALUATIONS
+        ):
             pass
         within = [trial for trial in evaluate.trials if trial.metric <= target]
         within.sort(key=lambda trial: rank(trial, "accuracy"))
