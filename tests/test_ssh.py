@@ -34,6 +34,8 @@ from boardfit.devices.errors import (
     StorageError,
 )
 from boardfit.devices.ssh import SshTransport
+from boardfit.devices.ssh_connect import open_link
+from boardfit.devices.ssh_link import SftpStream
 from boardfit.profiler.connect import connect
 
 from .conftest import missing
@@ -731,6 +733,30 @@ def test_a_link_that_breaks_is_noticed_wherever_one_waits(
     lost_soon(lambda: channel.receive(timeout=60))
     lost_soon(lambda: channel.send(b"line"))
     channel.close()
+
+
+@pytest.mark.parametrize("silently", [False, True])
+def test_who_waits_until_a_copy_may_go_on_is_told_of_the_loss(
+    server: Sshd, tmp_path: Path, silently: bool
+) -> None:
+    """The server takes nothing more: paramiko then says that it has ended, and nothing else."""
+    with SlowLink(server.port) as link:
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{link.port} {server.public(server.host_keys[0])}")
+        hop = server.hop(port=link.port, known_hosts=(known,), alive_interval=0.5, alive_count=3)
+        opened = open_link([hop])
+        stream = SftpStream(opened)
+        link.freeze()
+        if not silently:
+            threading.Timer(0.5, link.cut).start()
+
+        def send_for_ever() -> None:
+            while stream.send(bytes(32_768)):
+                pass
+
+        lost_soon(send_for_ever)
+        stream.close()
+        opened.close()
 
 
 @pytest.mark.parametrize("silently", [False, True])
