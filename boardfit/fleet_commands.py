@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from boardfit.options import InventoryOption, WaitOption
+from boardfit.options import MACHINES, InventoryOption, WaitOption
 
 if TYPE_CHECKING:
     from boardfit.profiler.fleet_tls import TlsFiles
@@ -28,12 +28,20 @@ SchedulerOption = Annotated[
     ),
 ]
 TrustOption = Annotated[
-    Path | None, typer.Option("--tls-ca", help="PEM file of the authority that all hosts trust.")
+    Path | None,
+    typer.Option(
+        "--tls-ca", rich_help_panel=MACHINES, help="PEM file of the authority that all hosts trust."
+    ),
 ]
 CertificateOption = Annotated[
-    Path | None, typer.Option("--tls-cert", help="PEM file of this host's certificate.")
+    Path | None,
+    typer.Option(
+        "--tls-cert", rich_help_panel=MACHINES, help="PEM file of this host's certificate."
+    ),
 ]
-KeyOption = Annotated[Path | None, typer.Option("--tls-key", help="PEM file of its key.")]
+KeyOption = Annotated[
+    Path | None, typer.Option("--tls-key", rich_help_panel=MACHINES, help="PEM file of its key.")
+]
 
 
 def devices_worker(

@@ -7,6 +7,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+MACHINES = "Machines"
+
+
+class GroupedHelp(TyperCommand):
+    """A command whose help lists its options by their `rich_help_panel`."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write those without a panel first, the panels in the order in which they appear."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                panel = getattr(parameter, "rich_help_panel", None) or "Options"
+                groups.setdefault(panel, []).append(record)
+        for panel, records in groups.items():
+            with formatter.section(panel):
+                formatter.write_dl(records)
+
 
 DeviceOption = Annotated[
     str | None,

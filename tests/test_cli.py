@@ -107,6 +107,22 @@ def test_help_lists_the_exit_codes(tmp_path: Path) -> None:
         assert meaning in words
 
 
+def test_help_of_a_long_command_is_in_groups(tmp_path: Path) -> None:
+    text = run(["search", "--help"], tmp_path).stdout
+    groups = dict(re.findall(r"^([A-Z][\w -]+):\n((?:  .*\n?)+)", text, re.MULTILINE))
+    assert list(groups) == ["Options", "Super-network", "Optimizer", "Machines", "Found networks"]
+    for group, option in (
+        ("Options", "--latency"),
+        ("Super-network", "--law"),
+        ("Optimizer", "--evaluations"),
+        ("Machines", "--tls-key"),
+        ("Found networks", "--final-steps"),
+    ):
+        assert [name for name in groups if re.search(rf"^  {option}\b", groups[name], re.M)] == [
+            group
+        ]
+
+
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom boardfit.cli import main\nsys.argv = ['boardfit', '--help']\n"

@@ -1,0 +1,1 @@
+../../boardfit/search_command.py
