@@ -149,6 +149,15 @@ def test_a_board_that_loses_every_worker_is_given_up() -> None:
         assert len(store.sessions()) == 2 < RESTARTS
 
 
+def test_a_board_that_is_given_up_has_kept_what_its_last_worker_saw() -> None:
+    with begun(entries(20)) as store:
+        with pytest.raises((DeviceLost, WorkerLost), match="is given up"):
+            measure(store, board(faults=Faults(lose=frozenset(range(60, 2000, 60)))))
+        sessions = len(store.sessions())
+        assert sessions == RESTARTS + 1
+        assert {row[6] for row in store.samples()} == set(range(1, sessions + 1))
+
+
 class LittleMemory:
     """The simulated worker on a board that holds few models."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,3 +167,35 @@ def test_several_searches_share_sessions_and_choose_as_if_alone() -> None:
 
 def test_the_same_measurements_give_the_same_choice() -> None:
     assert confirmed(board(1.03, local=0.03)) == confirmed(board(1.03, local=0.03))
+
+
+def test_what_was_measured_too_slow_is_not_chosen_for_its_prediction() -> None:
+    def unsure(architectures: Sequence[Architecture], session: int) -> list[Reading]:
+        """Measured 5 % slower, so roughly that the correction hardly believes it."""
+        return [
+            replace(reading, limits=(reading.seconds * 0.5, reading.seconds * 2))
+            for reading in board(1.05)(architectures, session)
+        ]
+
+    found = confirmed(unsure, at_most=4)
+    too_slow = {c.architecture for c in found.candidates if c.reading.seconds > TARGET}
+    assert too_slow
+    assert found.architecture not in too_slow
+
+
+def test_what_may_be_within_is_measured_only_where_it_is_better_than_what_is() -> None:
+    rng = np.random.default_rng(0)
+    evaluator = Evaluator(SPACE, Objective(SPACE, 0), METRIC)
+    trials = evaluator(list({SPACE.random(rng) for _ in range(300)}))
+    search = confirm(
+        SPACE, METRIC, trials, TARGET, evaluator, Correction(SPACE, 0.03), rng, at_most=12
+    )
+    losses = {trial.architecture: trial.loss for trial in trials}
+    within, doubtful = [], []
+    for architecture in next(search):
+        known = within if METRIC([architecture])[0] <= TARGET else doubtful
+        known.append(losses[architecture])
+    assert within
+    assert all(loss < min(within) for loss in doubtful)
+    some = [t for t in trials if TARGET < t.metric <= 1.01 * TARGET and t.loss > min(within)]
+    assert some  # that a search which measured whatever may be within would have measured
