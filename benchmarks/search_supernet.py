@@ -1,6 +1,6 @@
 """Ordered dropout with each law, single path and the sandwich rule, by the networks they give.
 
-Prints what `results/supernet.jsonl` holds, after computing what it lacks (half a core-hour for all
+Prints what `results/supernet.jsonl` holds, after computing what it lacks (a core-hour for all
 of it; each cell is kept as soon as it is done); with `--stored` nothing is computed.
 `supernet_cells.py` says what is trained.
 """
@@ -51,7 +51,7 @@ def main() -> int:
     for rule in BASELINES:
         if (passes := passes_in_time(rule, store.find)) is not None:
             line(store, f"{rule}, equal time", rule, passes, losses)
-    dropout, sandwich = means["mixed"], means["sandwich"]
+    dropout, sandwich = means["even"], means["sandwich"]
     if dropout is None or sandwich is None:
         print("MISSED: the comparison was not computed yet")
         return 1
