@@ -132,7 +132,7 @@ def devices_doctor(
     from boardfit.devices.quarantine import failures_finding, lift
     from boardfit.devices_summary import board_line
     from boardfit.profiler.connect import reach
-    from boardfit.profiler.run_litert import worker_folder
+    from boardfit.profiler.worker_files import worker_folder
 
     known = Inventory.load(boards)
     entry = known.get(name)

@@ -21,11 +21,11 @@ from .build import sources
 from .campaign import run_campaign
 from .merge_tables import visits_of
 from .progress import Progress, Report, silent
-from .run_litert import Visit, read_visit
 from .schedule import PROBE_ROUND, Schedule
 from .store import Entry, Session, Store, sound_evidence
 from .table_placement import outside_kinds
 from .table_result import Outside, read_outside
+from .visits import Visit, read_visit
 
 FORMAT = 1
 _MOST_REPEATS = 10**9  # of an inference in a sample

@@ -32,11 +32,11 @@ from .public_tables import (
     read_block,
     read_entries,
 )
-from .run_litert import Visit
 from .schedule import Schedule
 from .store import Entry
 from .table import LookupTable
 from .table_result import describe_result
+from .visits import Visit
 
 SIZE_LIMIT = 256 * 1024**2  # bytes, unpacked
 ENDINGS = (".csv", ".json", ".yaml", ".yml")

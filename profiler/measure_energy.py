@@ -26,7 +26,7 @@ from ..devices.energy import (
 from ..devices.errors import MeasurementError, WorkerError
 from ..devices.occupy import occupied
 from .open_session import open_session
-from .run_litert import Model, Round, Visit
+from .visits import Model, Round, Visit
 
 BUSY_SECONDS, REST_SECONDS = 6.0, 3.0  # that the model runs, and that the board rests, at least
 _READINGS = 30  # of the meter that each lot holds where it is slow

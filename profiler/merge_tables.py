@@ -19,12 +19,12 @@ from ..devices.errors import ConditionsChanged, InputError, TableFileError
 from .board_record import board_record
 from .judge import judge
 from .new_store import whole_store
-from .run_litert import Visit
 from .session_identity import Identity, session_identities
 from .store import Entry, Store
 from .table import LookupTable
 from .table_placement import united
 from .table_result import describe_result
+from .visits import Visit
 
 Row = tuple[Any, ...]  # round, number, warmup, session, at, repeats, seconds
 

@@ -22,7 +22,6 @@ from .model_format import format_of_runtime
 from .network_builder import NetworkBuilder
 from .open_session import Session
 from .progress import Progress, Report
-from .run_litert import Model, Round, Visit, VisitRequest
 from .run_record import RunRecord
 from .schedule import (
     PROBE_ROUND,
@@ -33,6 +32,7 @@ from .schedule import (
     visiting_order,
 )
 from .store import Store
+from .visits import Model, Round, Visit, VisitRequest
 
 COMMIT_SECONDS = 0.25
 REFERENCE_KEY = "the reference model"

@@ -12,8 +12,9 @@ from .layers import FloatArray
 from .model_format import AUTO, BENCHMARK_MODEL, TRTEXEC
 from .operators import OperatorProfile, Placement
 from .run_benchmark_model import BenchmarkModelSession
-from .run_litert import Model, Round, Visit, VisitRequest, WorkerSession
+from .run_litert import WorkerSession
 from .run_trtexec import TrtexecSession
+from .visits import Model, Round, Visit, VisitRequest
 
 
 class Session(Protocol):

@@ -32,10 +32,10 @@ from .operators import (
 )
 from .progress import Report, silent, telling
 from .read_tflite import ModelInfo, OperatorInfo, TensorInfo, read_model_file
-from .run_litert import Model
 from .schedule import Schedule
 from .store import Entry, Store
 from .sustained import SustainedLoad, measure_sustained, read_sustained
+from .visits import Model
 
 MODEL_SCHEDULE = Schedule(
     runs=3,

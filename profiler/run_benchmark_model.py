@@ -25,9 +25,10 @@ from .read_benchmark_model import (
     words_of_failure,
 )
 from .read_tflite import inspect
-from .run_litert import SLOWEST_INFERENCE, Model, Round, Visit, VisitRequest, visits_of
+from .run_litert import SLOWEST_INFERENCE
 from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
+from .visits import Model, Round, Visit, VisitRequest, visits_of
 from .worker_operators import assign
 
 DELEGATES = {"xnnpack": "--use_xnnpack=true", "gpu": "--use_gpu=true", "nnapi": "--use_nnapi=true"}

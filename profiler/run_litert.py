@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -28,118 +25,18 @@ from ..devices.errors import (
     WorkerError,
     WorkerLost,
 )
-from .compact import Piece, compact
+from .compact import compact
 from .layers import FloatArray
 from .operators import OperatorProfile, Placement, read_operators, read_placement
-from .schedule import LONGEST_INFERENCE, SHORTEST_INFERENCE
+from .under_way import UnderWay
+from .visits import Model, Round, Visit, VisitRequest, finite_numbers, read_visit, visits_of
 from .worker import PROTOCOL
+from .worker_files import WORKER_FILE, WORKER_FILES, worker_digests, worker_folder
 
-WORKER_FILE = Path(__file__).with_name("worker.py")
-WORKER_FILES = (  # what lies on a board
-    WORKER_FILE,
-    WORKER_FILE.with_name("worker_operators.py"),
-    WORKER_FILE.with_name("worker_onnx.py"),
-)
-_LARGEST = 1e18  # of any number that a worker may say: bytes, hertz, seconds
 _COARSEST_CLOCK = 1e-3  # seconds; no board is that bad, and a sample must end
-LOAD_AHEAD = 1_000_000  # bytes of models that are sent before the first of them is built
-VISITS_AHEAD = 1000  # that are sent before they are due
 ANSWER_TIMEOUT = 60.0  # seconds; a visit takes milliseconds, a slow board seconds
 _NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 SLOWEST_INFERENCE = 20.0  # seconds; whoever answers an inference later is taken for lost
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model under the name that its samples are recorded by; `emit` gives its bytes,
-    which are only needed while it is sent, or not at all where its `pieces` are known."""
-
-    key: str
-    emit: Callable[[], bytes]
-    pieces: Sequence[Piece] | None = None
-
-
-@dataclass(frozen=True)
-class VisitRequest:
-    """Visits to loaded models in the given order, pairs of key and repeats (inferences a sample);
-    `number` names the round."""
-
-    number: int
-    visits: Sequence[tuple[str, int]]
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What one visit to a model gave: warm-up inferences apart, each sample in seconds per
-    inference; `at` is the board's monotonic clock."""
-
-    key: str
-    at: float
-    warmup: tuple[float, ...]
-    seconds: tuple[float, ...]
-    repeats: int
-
-
-@dataclass(frozen=True)
-class Round:
-    """The end of a round: seconds it took on the board, seconds inside of inferences, and the
-    board's state then (see `WorkerSession.conditions`)."""
-
-    wall: float
-    inside: float
-    conditions: Mapping[str, float]
-
-
-class _UnderWay:
-    """Requests that were sent and are not answered yet, in order."""
-
-    def __init__(self) -> None:
-        self._requests: deque[tuple[Model | VisitRequest, int]] = deque()
-        self._keys: set[str] = set()
-        self._place = 0  # answers that the first one has had
-        self._visits = self._bytes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._requests)
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether the worker might have to wait; one request is always sent ahead."""
-        return len(self._requests) < 2 or (self._visits < VISITS_AHEAD and self._bytes < LOAD_AHEAD)
-
-    def loads(self, key: str) -> bool:
-        """Whether a model is among them."""
-        return key in self._keys
-
-    def add(self, request: Model | VisitRequest, size: int) -> None:
-        """Add one that was sent as so many bytes."""
-        self._requests.append((request, size))
-        if isinstance(request, Model):
-            self._keys.add(request.key)
-            self._bytes += size
-        else:
-            self._visits += len(request.visits)
-
-    def next(self) -> tuple[Model | VisitRequest, int]:
-        """Whose answer comes next, and which of its answers that is."""
-        request, size = self._requests[0]
-        place = self._place
-        self._place += 1
-        if isinstance(request, VisitRequest) and place < len(request.visits):
-            self._visits -= 1
-            return request, place
-        self._requests.popleft()
-        self._place = 0
-        if isinstance(request, Model):
-            self._bytes -= size
-            self._keys.discard(request.key)
-        return request, place
-
-    def keys_alone(self) -> list[str]:
-        """The models that are left, where nothing but models is."""
-        if not all(isinstance(request, Model) for request, _ in self._requests):
-            return []
-        return [request.key for request, _ in self._requests if isinstance(request, Model)]
 
 
 class WorkerSession:
@@ -231,7 +128,7 @@ class WorkerSession:
     def clock_resolution(self) -> float:
         """The smallest step of the board's clock, in seconds; 0 where it is not known."""
         try:
-            (step,) = _numbers([self.hello.get("clock_resolution", 0.0)])
+            (step,) = finite_numbers([self.hello.get("clock_resolution", 0.0)])
         except (TypeError, ValueError, OverflowError):
             raise self._foreign(_words(self.hello)) from None
         return min(max(0.0, step), _COARSEST_CLOCK)
@@ -289,7 +186,7 @@ class WorkerSession:
         `WorkerError` with the runtime's own words where it refuses a model, and `WorkerLost` where
         it dies of it.
         """
-        under_way = _UnderWay()
+        under_way = UnderWay()
         source = iter(requests)
         more = True
         try:
@@ -333,7 +230,7 @@ class WorkerSession:
                     with contextlib.suppress(WorkerError, DeviceError):
                         self._loaded_one(key)
 
-    def _is_known(self, model: Model, under_way: _UnderWay) -> bool:
+    def _is_known(self, model: Model, under_way: UnderWay) -> bool:
         return model.key in self.loaded or under_way.loads(model.key)
 
     def _loaded_one(self, key: str) -> None:
@@ -359,7 +256,7 @@ class WorkerSession:
     def _round(self, answer: dict[str, Any]) -> Round:
         self._expect(answer, "done", "cannot finish the round")
         try:
-            wall, inside = _numbers([answer["wall"], answer["inside"]])
+            wall, inside = finite_numbers([answer["wall"], answer["inside"]])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise self._foreign(_words(answer)) from None
         return Round(wall, inside, self._state(answer))
@@ -436,7 +333,7 @@ class WorkerSession:
     def _state(self, answer: dict[str, Any]) -> dict[str, float]:
         try:
             found = dict(answer["conditions"])
-            return dict(zip(map(str, found), _numbers(found.values()), strict=True))
+            return dict(zip(map(str, found), finite_numbers(found.values()), strict=True))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise self._foreign(_words(answer)) from None
 
@@ -498,13 +395,6 @@ class WorkerSession:
         )
 
 
-def visits_of(answers: Iterable[str | Visit | Round]) -> Iterator[Visit | Round]:
-    """The answers to requests for visits alone."""
-    for answer in answers:
-        assert not isinstance(answer, str)
-        yield answer
-
-
 def _line(request: Model | VisitRequest, warmup: int, samples: int) -> bytes:
     """A request as the worker reads it."""
     content: dict[str, object]
@@ -515,51 +405,6 @@ def _line(request: Model | VisitRequest, warmup: int, samples: int) -> bytes:
         content = {"do": "measure", "round": request.number, "warmup": warmup, "samples": samples}
         content["visits"] = [list(visit) for visit in request.visits]
     return json.dumps(content).encode()
-
-
-def worker_folder() -> str:
-    """The name of this version's folder in a board's workspace."""
-    content = hashlib.sha256(b"".join(file.read_bytes() for file in WORKER_FILES))
-    return f"worker-{content.hexdigest()[:16]}"
-
-
-def worker_digests() -> dict[str, str]:
-    """The SHA-256 of each of the worker's files by its name, as a worker tells them."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in WORKER_FILES}
-
-
-def read_visit(
-    answer: Mapping[str, Any], key: str, repeats: int, warmup: int, samples: int
-) -> Visit:
-    """A visit to `key` as a worker tells it. Raises ValueError where it is another one, not
-    complete, or cannot be."""
-    try:
-        (at,) = _numbers([answer["at"]])
-        taken, seconds = _numbers(answer["warmup"]), _numbers(answer["seconds"])
-    except (KeyError, TypeError, OverflowError) as error:
-        raise ValueError(f"a visit is expected ({error!r:.100})") from error
-    complete = (len(taken), len(seconds)) == (warmup, samples)
-    # No inference takes no time: a zero would be a clock that stands still.
-    possible = (
-        min(seconds, default=0.0) >= SHORTEST_INFERENCE
-        and min(taken, default=0.0) >= 0
-        and max((*seconds, *taken), default=0.0) <= LONGEST_INFERENCE
-    )
-    if answer.get("visit") != key or not complete or not possible:
-        raise ValueError("the visit is another one, or not complete, or cannot be")
-    return Visit(key, at, taken, seconds, repeats)
-
-
-def _numbers(values: Iterable[object]) -> tuple[float, ...]:
-    """Finite numbers from JSON. Raises ValueError or TypeError where one is something else."""
-    found = []
-    for value in values:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise TypeError(f"{value!r} is not a number")
-        if not abs(value) <= _LARGEST:  # also not NaN
-            raise ValueError(f"{value!r} is not a finite number")
-        found.append(float(value))
-    return tuple(found)
 
 
 def _words(answer: dict[str, Any]) -> str:

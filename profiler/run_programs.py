@@ -28,8 +28,8 @@ from ..devices.errors import (
     WorkerError,
     WorkerLost,
 )
-from .run_litert import Model, Round, Visit, VisitRequest
 from .verified_files import push_bytes
+from .visits import Model, Round, Visit, VisitRequest
 
 OUTPUT_LIMIT = 4 * 1024 * 1024  # bytes that one run may write
 _AHEAD = 32  # runs that are sent before the first of them has ended

@@ -16,9 +16,9 @@ import numpy as np
 
 from .board_record import SLOWED_BY, moments
 from .drift import SLOW, drift, in_slow_stretch
-from .run_litert import Visit
 from .schedule import PROBE_ROUND, Schedule, confirmed, wanted_rounds
 from .store import Store
+from .visits import Visit
 
 
 class RunRecord:

@@ -23,9 +23,9 @@ from .read_trtexec import (
     parse_version,
     words_of_failure,
 )
-from .run_litert import Model, Round, Visit, VisitRequest, visits_of
 from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
+from .visits import Model, Round, Visit, VisitRequest, visits_of
 
 _LIMIT = 900.0  # seconds; a large engine takes minutes to build on a small board
 _COMMAND_TIMEOUT = 60.0  # seconds; the first start reads hundreds of megabytes of libraries

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from ..devices.conditions import mismatch
 from ..devices.errors import ConditionsChanged, TableFileError
 from ..devices.files import exclusive
-from .run_litert import Visit
 from .schedule import LONGEST_INFERENCE, PROBE_ROUND, SHORTEST_INFERENCE
 from .store_file import SCHEMA, damage, lock_of, reach, write_empty
+from .visits import Visit
 
 SUSTAINED_RUN = -1  # a session under lasting load belongs to no run of the campaign
 _LARGEST = 1e18  # of any number in a file

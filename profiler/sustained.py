@@ -21,8 +21,8 @@ from .evidence import LEAST_DROP
 from .one_run import Source
 from .open_session import open_session
 from .progress import Progress, Report, telling
-from .run_litert import Model, Visit
 from .store import SUSTAINED_RUN, Store
+from .visits import Model, Visit
 
 WINDOW_SECONDS = 1.0
 WINDOW_SAMPLES = 200  # at most; short inferences are put together

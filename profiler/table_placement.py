@@ -15,10 +15,10 @@ from .description import read_layer
 from .one_run import Source
 from .open_session import open_session
 from .operators import runner_of
-from .run_litert import Model
 from .store import Entry
 from .table import LookupTable
 from .table_result import Outside
+from .visits import Model
 
 
 def outside_kinds(

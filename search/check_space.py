@@ -19,7 +19,7 @@ from ..devices.errors import SpaceError
 from ..profiler.connect import connect
 from ..profiler.emit_tflite import emit
 from ..profiler.open_session import open_session
-from ..profiler.run_litert import Model
+from ..profiler.visits import Model
 from .network_module import to_network
 from .space import Architecture, SearchSpace
 from .supernet import SuperNetwork

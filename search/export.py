@@ -17,7 +17,7 @@ from ..devices.files import write_atomically
 from ..profiler.connect import connect
 from ..profiler.model_format import AUTO, TFLITE, format_of_runtime
 from ..profiler.open_session import Session, open_session, tells_outputs
-from ..profiler.run_litert import Model
+from ..profiler.visits import Model
 from .examples import Examples, in_order, normalise
 from .network_module import NetworkModule, to_network
 from .quantize import check_quantizer, quantize

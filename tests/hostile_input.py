@@ -31,10 +31,12 @@ from boardfit.profiler.network_builder import NetworkBuilder
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.profile_model import open_profile, profile_model
 from boardfit.profiler.read_tflite import inspect
-from boardfit.profiler.run_litert import WORKER_FILE, Model, WorkerSession
+from boardfit.profiler.run_litert import WorkerSession
 from boardfit.profiler.simulated import SimulatedWorker
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
+from boardfit.profiler.visits import Model
+from boardfit.profiler.worker_files import WORKER_FILE
 from boardfit.reports.sources import open_source
 
 from . import hostile_adb

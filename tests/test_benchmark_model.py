@@ -39,10 +39,10 @@ from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.profile_model import profile_model
 from boardfit.profiler.program_file import check_architecture, read_program
 from boardfit.profiler.run_benchmark_model import BenchmarkModelSession, delegate_of
-from boardfit.profiler.run_litert import Model, Round, Visit
 from boardfit.profiler.schedule import Schedule
 from boardfit.profiler.store import Store
 from boardfit.profiler.table import LookupTable
+from boardfit.profiler.visits import Model, Round, Visit
 
 from .conftest import missing
 from .hostile_input import TookTooLong, time_limit

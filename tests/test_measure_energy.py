@@ -20,7 +20,7 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.measure_energy import ModelEnergy, energy_text, measure_energy, read_energy
 from boardfit.profiler.profile_model import open_profile, profile_model
-from boardfit.profiler.run_litert import Model
+from boardfit.profiler.visits import Model
 from boardfit.reports.page import write_report
 
 from .small_board import QUICK, small_network

@@ -191,7 +191,8 @@ def test_what_may_be_within_is_measured_only_where_it_is_better_than_what_is() -
         SPACE, METRIC, trials, TARGET, evaluator, Correction(SPACE, 0.03), rng, at_most=12
     )
     losses = {trial.architecture: trial.loss for trial in trials}
-    within, doubtful = [], []
+    within: list[float] = []
+    doubtful: list[float] = []
     for architecture in next(search):
         known = within if METRIC([architecture])[0] <= TARGET else doubtful
         known.append(losses[architecture])

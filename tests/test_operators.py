@@ -39,9 +39,11 @@ from boardfit.profiler.operators import (
 )
 from boardfit.profiler.profile_model import ModelProfile, open_profile, profile_model
 from boardfit.profiler.read_tflite import inspect
-from boardfit.profiler.run_litert import WORKER_FILES, Model, WorkerSession
+from boardfit.profiler.run_litert import WorkerSession
 from boardfit.profiler.store import Store
+from boardfit.profiler.visits import Model
 from boardfit.profiler.worker import LitertRuntime, Worker
+from boardfit.profiler.worker_files import WORKER_FILES
 from boardfit.reports.about_profile import profile_section
 from boardfit.reports.blocks import Grid, Missing, Plot
 from boardfit.reports.sources import ProfileSource, open_source

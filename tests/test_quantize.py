@@ -140,7 +140,7 @@ def test_a_worker_gives_the_numbers_that_integers_stand_for(
     trained: NetworkModule, digits: Dataset
 ) -> None:
     from boardfit.profiler.open_session import open_session
-    from boardfit.profiler.run_litert import Model
+    from boardfit.profiler.visits import Model
 
     data = quantize(trained, [first(digits.train, 200)])
     images = first(digits.test, 20)

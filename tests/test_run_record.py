@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from boardfit.profiler.build import begin_or_continue
-from boardfit.profiler.run_litert import Visit
 from boardfit.profiler.run_record import RunRecord
 from boardfit.profiler.schedule import PROBE_ROUND, Schedule
 from boardfit.profiler.store import Entry, Store
+from boardfit.profiler.visits import Visit
 
 SCHEDULE = Schedule(minimum_rounds=3, maximum_rounds=11, precision=1e-6, budget_seconds=10.0)
 LAST = SCHEDULE.minimum_rounds - 1  # of the rounds that are certain

@@ -43,7 +43,8 @@ from boardfit.devices.setup_runtime import (
 from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.one_run import reference_network
-from boardfit.profiler.run_litert import Model, Visit, WorkerSession
+from boardfit.profiler.run_litert import WorkerSession
+from boardfit.profiler.visits import Model, Visit
 
 PI5 = BoardPython((3, 11, 2), "aarch64", "Linux", (2, 36))
 JETPACK5 = BoardPython((3, 9, 5), "aarch64", "Linux", (2, 31))

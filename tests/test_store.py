@@ -25,10 +25,10 @@ from boardfit.devices.errors import (
     StorageError,
     TableFileError,
 )
-from boardfit.profiler.run_litert import Visit
 from boardfit.profiler.schedule import PROBE_ROUND
 from boardfit.profiler.store import Entry, Store
 from boardfit.profiler.store_file import APPLICATION_ID, VERSION
+from boardfit.profiler.visits import Visit
 
 CONDITIONS = {"board": "Pi", "governor": "performance", "threads": 1}
 ENTRIES = [Entry("a", "operator", {"op": "relu"}), Entry("b", "validation", {"nodes": [1, 2]})]
@@ -456,7 +456,7 @@ def test_a_writer_that_was_killed_leaves_what_it_committed(tmp_path: Path) -> No
         "import os, signal, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from boardfit.profiler.run_litert import Visit\n"
+        "from boardfit.profiler.visits import Visit\n"
         "from boardfit.profiler.store import Entry, Store\n"
         "store = Store.create(Path('t'))\n"
         "store.begin([Entry('a', 'operator', {})], {})\n"
@@ -479,7 +479,7 @@ def test_a_full_disk_is_named_and_what_was_committed_stays(tmp_path: Path) -> No
         "import sys\n"
         "from pathlib import Path\n"
         "from boardfit.devices.errors import StorageError\n"
-        "from boardfit.profiler.run_litert import Visit\n"
+        "from boardfit.profiler.visits import Visit\n"
         "from boardfit.profiler.store import Entry, Store\n"
         "path = Path('disk/t')\n"
         "committed = 0\n"

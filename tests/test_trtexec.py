@@ -22,8 +22,8 @@ from boardfit.profiler.read_trtexec import (
     parse_times,
     parse_version,
 )
-from boardfit.profiler.run_litert import Model, Round, Visit
 from boardfit.profiler.schedule import Schedule
+from boardfit.profiler.visits import Model, Round, Visit
 from boardfit.search.metrics import latency
 from boardfit.search.space import SearchSpace
 from boardfit.search.tabulate import plan_table

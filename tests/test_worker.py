@@ -30,18 +30,11 @@ from boardfit.profiler.connect import connect, fake_device
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.layers import FloatArray, Network
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.profiler.run_litert import (
-    WORKER_FILE,
-    WORKER_FILES,
-    Model,
-    Round,
-    Visit,
-    WorkerSession,
-    worker_digests,
-    worker_folder,
-)
+from boardfit.profiler.run_litert import WorkerSession
 from boardfit.profiler.simulated import simulated_seconds
+from boardfit.profiler.visits import Model, Round, Visit
 from boardfit.profiler.worker import PROTOCOL, resolution
+from boardfit.profiler.worker_files import WORKER_FILE, WORKER_FILES, worker_digests, worker_folder
 
 litert = pytest.importorskip("ai_edge_litert.interpreter")
 

@@ -19,7 +19,8 @@ from boardfit.profiler.connect import connect
 from boardfit.profiler.emit_onnx import emit_onnx
 from boardfit.profiler.emit_tflite import emit
 from boardfit.profiler.network_builder import NetworkBuilder
-from boardfit.profiler.run_litert import Model, Round, Visit, WorkerSession
+from boardfit.profiler.run_litert import WorkerSession
+from boardfit.profiler.visits import Model, Round, Visit
 from boardfit.profiler.worker_onnx import OnnxRuntime, read_profile
 
 AZURE, CPU = "AzureExecutionProvider", "CPUExecutionProvider"
