@@ -10,7 +10,7 @@ import sys
 
 from parts import run_parts
 
-PARTS = ("targets", "nasbench", "depth", "samples", "step", "kills", "imagenet", "gpu")
+PARTS = ("targets", "export", "nasbench", "depth", "samples", "step", "kills", "imagenet", "gpu")
 # Run where they are named, until their cells are there.
 HOURS = ("supernet", "optimizers", "winners", "cost")
 

@@ -63,7 +63,7 @@ def ours(case: Case, seed: int, shrink: int) -> dict[str, Any]:
     recipe = replace(case.recipe, steps=case.recipe.steps // shrink)
     supernet = SuperNetwork(space, torch.Generator().manual_seed(seed))
     rng = np.random.default_rng(seed)
-    sampler = make_sampler(space, "ordered-dropout", rng, law="mixed")
+    sampler = make_sampler(space, "ordered-dropout", rng)
     train_supernet(supernet, sampler, data, recipe, rng, seed=seed)
     clock.end("supernet")
     target = SHARE * float(case.latency([space.full])[0])
