@@ -35,7 +35,7 @@ class DescentSettings:
     """
 
     samples: int = 10
-    layers: int = 3
+    layers: int = 6
     initial_reduction: float = 0.15
     decay: float = 0.9
     acceptance: tuple[float, float] = (0.9, 1.6)
@@ -91,6 +91,9 @@ DEFAULT = DescentSettings()
 """For about 120 evaluations: few large steps, guided, then swaps for the rest of the budget."""
 
 
+ALONE = 3  # coordinates, of which one can lower the metric by a whole iteration's reduction
+
+
 def scaled(
     settings: DescentSettings, evaluations: int, share: float, coordinates: int
 ) -> DescentSettings:
@@ -99,7 +102,8 @@ def scaled(
     The paper's thousands of evaluations are not always to be had. Iterations and samples are made
     fewer by the same factor, and the reduction of an iteration larger by it, so that the schedule
     keeps its shape; a descent that proposes each of the space's `coordinates` can only make fewer
-    iterations. Settings that need no more than that are only given the bound.
+    iterations, of which each scores those that can fall that far alone: a third is counted on.
+    Settings that need no more than that are only given the bound.
     """
     fall = 1 - share
     r0, decay = settings.initial_reduction, settings.decay
@@ -109,7 +113,7 @@ def scaled(
     else:
         iterations = fall / r0
     each = settings.draw == "each"
-    wanted = iterations * (coordinates if each else settings.samples)
+    wanted = iterations * (coordinates / ALONE if each else settings.samples)
     if wanted <= evaluations:
         return replace(settings, evaluations=evaluations)
     factor = evaluations / wanted if each else math.sqrt(evaluations / wanted)

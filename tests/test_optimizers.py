@@ -19,6 +19,7 @@ from boardfit.devices.errors import ConstraintNotMet
 from boardfit.search import metrics
 from boardfit.search.coordinate_descent import coordinate_descent, sensitivity
 from boardfit.search.descent_settings import (
+    ALONE,
     DEFAULT,
     PAPER,
     SINGLE_LAYER,
@@ -362,7 +363,7 @@ def test_the_papers_settings_are_scaled_to_a_budget(share: float) -> None:
             left -= reduction
             reduction *= small.decay
             iterations += 1
-        spent = iterations * (23 if small.draw == "each" else small.samples)
+        spent = iterations * (23 / ALONE if small.draw == "each" else small.samples)
         assert 80 <= spent <= 180
         assert small.evaluations == 120
         assert small.layers == preset.layers
