@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -128,11 +129,16 @@ def offer(
     with (
         tempfile.TemporaryDirectory(prefix="boardfit-") as folder,
         dask.config.set(SETTINGS),
+        contextlib.suppress(asyncio.CancelledError),  # it was asked to end
     ):
         asyncio.run(_serve(plugin, scheduler, tls, Path(folder)))
 
 
 async def _serve(plugin: BoardPlugin, scheduler: str, tls: TlsFiles | None, folder: Path) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    # Otherwise the process would end at once, and leave its folder behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     board = plugin.board
     worker = Worker(
         scheduler,

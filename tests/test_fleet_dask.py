@@ -299,3 +299,15 @@ def test_a_board_is_offered_once_and_until_the_scheduler_ends(inventory: Path) -
             assert one.poll() is None
         wait_until(lambda: one.poll() is not None, 20.0)
         assert one.returncode == 0
+
+
+def test_workers_leave_no_folder_behind(
+    inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    with fleet_dask.local_cluster(["one", "two"], inventory=inventory) as boards:
+        assert boards.offered() == {"one", "two"}
+        assert len(list(place.glob("boardfit-*"))) == 2
+    assert not list(place.glob("boardfit-*"))
