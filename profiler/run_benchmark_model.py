@@ -28,7 +28,7 @@ from .read_tflite import inspect
 from .run_litert import SLOWEST_INFERENCE
 from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
-from .visits import Model, Round, Visit, VisitRequest, visits_of
+from .visits import Model, Round, Streams, Visit, VisitRequest
 from .worker_operators import assign
 
 DELEGATES = {"xnnpack": "--use_xnnpack=true", "gpu": "--use_gpu=true", "nnapi": "--use_nnapi=true"}
@@ -41,7 +41,7 @@ _OPERATOR_INVOCATIONS = 5  # with the tool's profiler, in turns with as many wit
 _COMMAND_TIMEOUT = 60.0  # seconds
 
 
-class BenchmarkModelSession:
+class BenchmarkModelSession(Streams):
     """Invocations of `benchmark_model` on a board; a context manager that ends what runs.
 
     A visit's `seconds` hold what can be known of one invocation. Where an inference takes `CLEAR`
@@ -149,19 +149,6 @@ class BenchmarkModelSession:
             self._there.pop(name, None)
         self._files.clear()
         self._bytes.clear()
-
-    def measure(
-        self,
-        visits: Sequence[tuple[str, int]],
-        *,
-        number: int = 0,
-        warmup: int = 1,
-        samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Visit loaded models in the given order; yield each `Visit`, then one `Round`."""
-        yield from visits_of(
-            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
-        )
 
     def stream(
         self,

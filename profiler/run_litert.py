@@ -29,7 +29,7 @@ from .compact import compact
 from .layers import FloatArray
 from .operators import OperatorProfile, Placement, read_operators, read_placement
 from .under_way import UnderWay
-from .visits import Model, Round, Visit, VisitRequest, finite_numbers, read_visit, visits_of
+from .visits import Model, Round, Streams, Visit, VisitRequest, finite_numbers, read_visit
 from .worker import PROTOCOL
 from .worker_files import WORKER_FILE, WORKER_FILES, worker_digests, worker_folder
 
@@ -39,7 +39,7 @@ _NOTHING: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 SLOWEST_INFERENCE = 20.0  # seconds; whoever answers an inference later is taken for lost
 
 
-class WorkerSession:
+class WorkerSession(Streams):
     """A fresh worker process on a board; a context manager that ends it.
 
     `hello` is what it said about itself (runtime, version, threads, core), `loaded` are the keys
@@ -153,23 +153,6 @@ class WorkerSession:
             self._send({"do": "unload"})
             self._expect(self._answer(), "unloaded", "cannot unload")
             self.loaded.clear()
-
-    def measure(
-        self,
-        visits: Sequence[tuple[str, int]],
-        *,
-        number: int = 0,
-        warmup: int = 1,
-        samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Visit loaded models in the given order; yield each `Visit`, then one `Round`.
-
-        `visits` are pairs of key and repeats (inferences a sample). The worker interleaves, times
-        and streams; `number` names the round.
-        """
-        yield from visits_of(
-            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
-        )
 
     def stream(
         self,

@@ -25,7 +25,7 @@ from .read_trtexec import (
 )
 from .run_programs import Ended, ProgramDriver, Run, answer_with_programs, crashed
 from .verified_files import digests, push_bytes, require_digests
-from .visits import Model, Round, Visit, VisitRequest, visits_of
+from .visits import Model, Round, Streams, Visit, VisitRequest
 
 _LIMIT = 900.0  # seconds; a large engine takes minutes to build on a small board
 _COMMAND_TIMEOUT = 60.0  # seconds; the first start reads hundreds of megabytes of libraries
@@ -41,7 +41,7 @@ _FIND = (
 )
 
 
-class TrtexecSession:
+class TrtexecSession(Streams):
     """Runs of `trtexec` on a board; a context manager that ends what runs.
 
     A visit's `seconds` are the GPU's times of inferences, put together where a sample has several
@@ -145,19 +145,6 @@ class TrtexecSession:
     def unload(self) -> None:
         """Forget the models. Engines stay on the board: building them is what takes time."""
         self._files.clear()
-
-    def measure(
-        self,
-        visits: Sequence[tuple[str, int]],
-        *,
-        number: int = 0,
-        warmup: int = 1,
-        samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Visit loaded models in the given order; yield each `Visit`, then one `Round`."""
-        yield from visits_of(
-            self.stream([VisitRequest(number, visits)], warmup=warmup, samples=samples)
-        )
 
     def stream(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,11 +54,35 @@ class Round:
     conditions: Mapping[str, float]
 
 
-def visits_of(answers: Iterable[str | Visit | Round]) -> Iterator[Visit | Round]:
-    """The answers to requests for visits alone."""
-    for answer in answers:
-        assert not isinstance(answer, str)
-        yield answer
+class Streams(abc.ABC):
+    """What answers a stream of requests, and so those for visits alone."""
+
+    @abc.abstractmethod
+    def stream(
+        self,
+        requests: Iterable[Model | VisitRequest | None],
+        *,
+        warmup: int = 1,
+        samples: int = 2,
+    ) -> Iterator[str | Visit | Round]:
+        """Load and visit as is asked, without the board waiting for the next request."""
+
+    def measure(
+        self,
+        visits: Sequence[tuple[str, int]],
+        *,
+        number: int = 0,
+        warmup: int = 1,
+        samples: int = 2,
+    ) -> Iterator[Visit | Round]:
+        """Visit loaded models in the given order; yield each `Visit`, then one `Round`.
+
+        `visits` are pairs of key and repeats (inferences a sample); `number` names the round.
+        """
+        requests = [VisitRequest(number, visits)]
+        for answer in self.stream(requests, warmup=warmup, samples=samples):
+            assert not isinstance(answer, str)
+            yield answer
 
 
 def read_visit(
