@@ -21,8 +21,9 @@ from bars import bar
 
 from boardfit.profiler.build import build_table
 from boardfit.profiler.connect import connect
-from boardfit.profiler.fleet_build import Boards, build_fleet_table
+from boardfit.profiler.fleet_build import build_fleet_table
 from boardfit.profiler.fleet_dask import local_cluster
+from boardfit.profiler.fleet_dispatch import Boards
 from boardfit.profiler.plan import TablePlan
 from boardfit.profiler.store import Store
 from boardfit.search.spaces import open_space

@@ -14,25 +14,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..devices.conditions import mismatch
 from ..devices.errors import (
-    BoardfitError,
     BoardsDisagree,
     ConditionsChanged,
-    DeviceError,
-    DeviceLost,
     DeviceNotFound,
-    DeviceTimeout,
-    MeasurementError,
 )
 from .board_record import board_record
 from .build import Crew, build_with
 from .campaign import MEMORY_CAP, Summary
 from .drift import drift
 from .fleet import TRIALS, Agreement, Sighting, agree, deal, difference_words, reference_set
-from .fleet_share import Measured, Share, read_measured, read_placement_answer, write_share
+from .fleet_dispatch import SILENCE, TICK, Boards, Dispatch
+from .fleet_share import Measured, Share, read_measured, read_placement_answer
 from .model_format import AUTO
 from .plan import TablePlan
 from .progress import Progress, Report, silent
@@ -41,37 +37,8 @@ from .store import Entry, Store
 from .table import LookupTable
 from .table_result import Outside
 
-SILENCE = 300.0  # seconds without a sign of life; a board tells its progress every second
-LOSSES = 3  # of a board that a running scheduler lost and was offered again
 STRIKES = 2  # sessions in a row that do not agree: one may have met a bad moment
-TICK = 1.0  # seconds between two looks at what is silent
 DEVICE_NAME = "a fleet"  # in the plan: which boards measured may change when it is continued
-
-
-@dataclass(frozen=True)
-class News:
-    """What is heard of a board: how much of its share is done, its answer, or that it is lost."""
-
-    board: str
-    done: float = 0.0
-    answer: object = None
-    lost: str | None = None
-
-
-class Boards(Protocol):
-    """The way to the boards of a fleet; each does one share at a time."""
-
-    def offered(self) -> Set[str]:
-        """The names of the boards that can be asked just now."""
-
-    def start(self, board: str, text: str) -> None:
-        """Send a share to a board that does nothing."""
-
-    def wait(self, seconds: float) -> Sequence[News]:
-        """What has come from the boards; waits so long where there is nothing."""
-
-    def abandon(self, board: str) -> None:
-        """Want no answer any more to what a board was asked."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +102,6 @@ def build_fleet_table(
 
 
 @dataclass
-class _Busy:
-    share: Share
-    heard: float  # by the host's clock
-    done: float = 0.0
-
-
-@dataclass
 class FleetCrew:
     """The boards of a fleet, and what they have measured for a store so far.
 
@@ -158,13 +118,11 @@ class FleetCrew:
     odd: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._failed: dict[str, BoardfitError] = {}  # that are not asked again
-        self._last: BoardfitError = DeviceLost("")  # why a board was lost
-        self._losses: dict[str, int] = {}
-        self._busy: dict[str, _Busy] = {}
+        self._dispatch = Dispatch(
+            self.boards, self.names, self.odd, self.silence, self.patience, self.report
+        )
         self._referenced: set[tuple[str, int]] = set()
         self._strikes: dict[str, int] = {}
-        self._restarts: list[str] = []
         self._inside = self._resident = 0.0
         self._reference: tuple[Entry, ...] = ()
         if len(self.names) > 1:
@@ -173,9 +131,9 @@ class FleetCrew:
         self._sightings, self._spent = _read_history(self.store, self._reference)
 
     @property
-    def lost(self) -> dict[str, str]:
+    def lost(self) -> Mapping[str, str]:
         """The boards that are not asked any more, and why."""
-        return {name: str(error) for name, error in self._failed.items()}
+        return self._dispatch.lost
 
     def convene(self) -> None:
         """Wait for all boards, and see whether they agree."""
@@ -199,7 +157,7 @@ class FleetCrew:
         return Summary(
             entries=len(self.store.entries()),
             unconfirmed=self._unconfirmed(schedule),
-            restarts=tuple(self._restarts),
+            restarts=tuple(self._dispatch.restarts),
             drift=drift(self.store.evidence()),
             wall_seconds=time.monotonic() - begin,
             inside_seconds=self._inside - before,
@@ -215,12 +173,12 @@ class FleetCrew:
         answers: list[Outside | None] = []
 
         def take(board: str) -> Share | None:
-            return None if answers or self._busy else question
+            return None if answers or self._dispatch.busy else question
 
         def accept(board: str, share: Share, answer: object) -> None:
             answers.append(read_placement_answer(answer, board))
 
-        self._work(take, accept, lambda: bool(answers), lambda: None)
+        self._dispatch.work(take, accept, lambda: bool(answers), lambda: None)
         return answers[0]
 
     def _compare_boards(self) -> None:
@@ -247,11 +205,14 @@ class FleetCrew:
         def tell() -> None:
             total = TRIALS * len(self.names)
             done = sum(min(TRIALS, count) for count in asked.values())
-            done_now = done + sum(busy.done for busy in self._busy.values())
+            done_now = done + sum(busy.done for busy in self._dispatch.busy.values())
             self.report(Progress("compare the boards", min(done_now, total), total))
 
-        self._work(
-            take, accept, lambda: all(asked.get(b, 0) >= TRIALS for b in self._ready()), tell
+        self._dispatch.work(
+            take,
+            accept,
+            lambda: all(asked.get(b, 0) >= TRIALS for b in self._dispatch.ready()),
+            tell,
         )
         self._require_equal_conditions(conditions)
         verdict = agree(self._sightings)
@@ -293,7 +254,9 @@ class FleetCrew:
         shared = {entry.key for entry in reference}
         ordinary = [entry for entry in missing if entry.key not in shared]
         lacking = {entry.key for entry in missing} - {entry.key for entry in ordinary}
-        shares = deque(deal(ordinary, max(1, len(self._ready())), common.schedule, run=common.run))
+        shares = deque(
+            deal(ordinary, max(1, len(self._dispatch.ready())), common.schedule, run=common.run)
+        )
         if not shares:
             shares.append(())
         begun = common.run * len(entries)
@@ -331,12 +294,14 @@ class FleetCrew:
             self._write_history()
 
         def tell() -> None:
-            now = sum(busy.done * len(busy.share.entries) for busy in self._busy.values())
+            now = sum(busy.done * len(busy.share.entries) for busy in self._dispatch.busy.values())
             total = common.schedule.runs * len(entries)
-            words = f"run {common.run + 1} of {common.schedule.runs}, {len(self._busy)} boards"
+            words = (
+                f"run {common.run + 1} of {common.schedule.runs}, {len(self._dispatch.busy)} boards"
+            )
             self.report(Progress(stage, min(counts["done"] + now, total), total, words))
 
-        self._work(take, accept, lambda: not shares, tell, give_back)
+        self._dispatch.work(take, accept, lambda: not shares, tell, give_back)
 
     def _agrees(self, board: str, measured: Measured, shared: Set[str]) -> bool:
         """Whether a session that saw the reference set agrees with the other boards; false where
@@ -386,7 +351,7 @@ class FleetCrew:
         self._inside += measured.inside
         self._spent[board] = self._spent.get(board, 0.0) + measured.inside
         self._resident = max(self._resident, measured.resident)
-        self._restarts += measured.restarts
+        self._dispatch.restarts += measured.restarts
 
     def _unconfirmed(self, schedule: Schedule) -> tuple[str, ...]:
         visits = self.store.visits().before(schedule.runs)
@@ -397,114 +362,6 @@ class FleetCrew:
             seen.setdefault((entry, run), []).append(seconds)
         restless = {entry for (entry, _), found in seen.items() if not confirmed(found, schedule)}
         return tuple(e.key for number, e in self.store.entries().items() if number in restless)
-
-    def _ready(self) -> list[str]:
-        """The boards that can be asked, in the order in which they were named."""
-        offered = self.boards.offered()
-        return [
-            name
-            for name in self.names
-            if name in offered and name not in self.odd and name not in self._failed
-        ]
-
-    def _work(
-        self,
-        take: Callable[[str], Share | None],
-        accept: Callable[[str, Share, object], None],
-        finished: Callable[[], bool],
-        tell: Callable[[], None],
-        give_back: Callable[[Share], None] = lambda share: None,
-    ) -> None:
-        """Keep the boards busy with what `take` gives until all is `finished`.
-
-        What `accept` refuses, and what a lost board was asked, is given back.
-        """
-        try:
-            while True:
-                for board in self._ready():
-                    if board not in self._busy and (share := take(board)) is not None:
-                        self.boards.start(board, write_share(share))
-                        self._busy[board] = _Busy(share, time.monotonic())
-                if not self._busy:
-                    if finished():
-                        return
-                    self._wait_for_any()
-                    continue
-                for news in self.boards.wait(TICK):
-                    self._hear(news, accept, give_back)
-                self._look_for_silence(give_back)
-                tell()
-        finally:
-            for board in self._busy:
-                self.boards.abandon(board)
-            self._busy.clear()
-
-    def _hear(
-        self,
-        news: News,
-        accept: Callable[[str, Share, object], None],
-        give_back: Callable[[Share], None],
-    ) -> None:
-        busy = self._busy.get(news.board)
-        if busy is None:
-            return
-        busy.heard = time.monotonic()
-        if news.lost is not None:
-            # Whoever offers it anew has it asked again.
-            self._losses[news.board] = self._losses.get(news.board, 0) + 1
-            again = self._losses[news.board] <= LOSSES and self.patience > 0
-            self._lose(news.board, DeviceLost(news.lost), give_back, again=again)
-        elif news.answer is None:
-            busy.done = min(1.0, max(0.0, news.done))
-        else:
-            try:
-                accept(news.board, busy.share, news.answer)
-            except BoardsDisagree:
-                raise
-            except (DeviceError, MeasurementError) as error:
-                self._lose(news.board, error, give_back)
-            else:
-                del self._busy[news.board]
-
-    def _look_for_silence(self, give_back: Callable[[Share], None]) -> None:
-        now = time.monotonic()
-        for board in [name for name, busy in self._busy.items() if now - busy.heard > self.silence]:
-            self.boards.abandon(board)
-            words = f"{board} has given no sign of life for {self.silence:.0f} s"
-            self._lose(board, DeviceTimeout(words), give_back)
-
-    def _lose(
-        self,
-        board: str,
-        error: BoardfitError,
-        give_back: Callable[[Share], None],
-        *,
-        again: bool = False,
-    ) -> None:
-        """What a board was asked goes to others; it is asked nothing more, unless `again`."""
-        give_back(self._busy.pop(board).share)
-        self._last = error
-        if not again:
-            self._failed[board] = error
-        words = f"{board} was lost: {str(error).partition(chr(10))[0][:300]}"
-        self._restarts.append(words)
-        self.report(Progress("boards lost", 0, len(self.names), words))
-
-    def _wait_for_any(self) -> None:
-        """Wait until a board can be asked. Raises the last board's error where none is left."""
-        end = time.monotonic() + self.patience
-        while not self._ready():
-            if time.monotonic() > end or len({*self._failed, *self.odd}) == len(self.names):
-                reasons = [
-                    str(self._failed.get(name, f"{name} is not offered any more"))[:400]
-                    for name in self.names
-                    if name not in self.odd
-                ]
-                raise type(self._last)(
-                    f"no board of the fleet is left: {'; '.join(reasons)}. What was measured is "
-                    "kept: run the same command again to go on"
-                )
-            self.boards.wait(TICK)
 
     def _write_history(self) -> None:
         keys = [entry.key for entry in self._reference]

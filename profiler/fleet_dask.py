@@ -38,7 +38,7 @@ from ..devices.errors import (
 )
 from ..devices.inventory import Inventory
 from .connect import connect
-from .fleet_build import News
+from .fleet_dispatch import News
 from .fleet_share import answer_share, write_failure
 from .fleet_tls import LOOPBACK, TlsFiles, check_address, own_address
 from .progress import Progress

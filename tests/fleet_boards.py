@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from boardfit.devices.base import Device
-from boardfit.profiler.fleet_build import News
+from boardfit.profiler.fleet_dispatch import News
 from boardfit.profiler.fleet_share import answer_share
 
 Answer = Callable[[str, Device], object]  # from a share's text

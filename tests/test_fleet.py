@@ -44,7 +44,8 @@ from boardfit.profiler.fleet import (
     effort,
     reference_set,
 )
-from boardfit.profiler.fleet_build import LOSSES, Boards, FleetTable, News, build_fleet_table
+from boardfit.profiler.fleet_build import FleetTable, build_fleet_table
+from boardfit.profiler.fleet_dispatch import LOSSES, Boards, News
 from boardfit.profiler.fleet_share import (
     Share,
     answer_share,
