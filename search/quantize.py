@@ -22,6 +22,7 @@ from ..profiler.emit_tflite import emit, tensor_name
 from .network_module import NetworkModule, to_network
 
 CALIBRATION_IMAGES = 200
+NARROWEST = 1e-3  # range of a tensor; XNNPACK refuses scales far below those of what it sums up
 
 Ranges = dict[str, tuple[float, float]]  # what a tensor of the file holds: from, to
 
@@ -87,5 +88,10 @@ def ranges(module: NetworkModule, batches: Iterable[Tensor]) -> Ranges:
 
 
 def _statistics(low: float, high: float) -> dict[str, object]:
-    """As the quantiser keeps them. Arrays of one value stand for all of a tensor."""
+    """As the quantiser keeps them. Arrays of one value stand for all of a tensor.
+
+    One that was zero on all images (a squeeze whose units are dead) still needs a scale.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    high = max(high, low + NARROWEST)
     return {"min": np.array([[low]], np.float32), "max": np.array([[high]], np.float32)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,19 @@ def test_every_tensor_has_the_scale_of_its_range(trained: NetworkModule, digits:
     (output,) = interpreter.get_output_details()
     (low, high), (scale, _) = ranges(trained, images)["output"], output["quantization"]
     assert scale == pytest.approx((max(high, 0) - min(low, 0)) / 255, rel=0.02)
+
+
+def test_a_layer_whose_units_are_dead_is_written_nonetheless(
+    trained: NetworkModule, digits: Dataset
+) -> None:
+    module = copy.deepcopy(trained)
+    squeeze = dict(module.named_parameters())["layers.a/squeeze.bias"]
+    with torch.no_grad():
+        squeeze.fill_(-1e3)
+    images = first(digits.train, 50)
+    assert ranges(module, [images])["a.squeeze"] == (0.0, 0.0)
+    interpreter = litert.Interpreter(model_content=quantize(module, [images]), num_threads=1)
+    interpreter.allocate_tensors()  # refused where the dead layer's scale is next to nothing
 
 
 def test_two_nodes_of_one_name_share_a_range() -> None:
