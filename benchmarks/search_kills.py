@@ -1,8 +1,8 @@
 """Ten kills at random moments of a search: same trajectory, same weights, same files, bit for bit.
 
 A search of a small space on the simulated board runs once undisturbed. Then it is begun again and
-killed (SIGKILL) after random times, continued, and so on, until ten kills have hit it; a search
-that comes to its end before is compared, and another one is begun.
+killed (SIGKILL) after random times, continued, and so on, until ten kills have hit it, each part at
+least once; a search that comes to its end before is compared, and another one is begun.
 """
 
 import json
@@ -24,6 +24,7 @@ from boardfit.profiler.schedule import Schedule
 from boardfit.search.checkpoint import read_checkpoint
 
 KILLS = 10
+PARTS = {"super-network", "sampling", "final training"}  # that are hit, each
 SEED = 0
 OPTIONS = {"width_factor": 0.25}
 CHILD = """
@@ -43,7 +44,7 @@ space = open_space("mobilenetv3-32", width_factor=0.25)
 data = open_dataset("shapes:300", input_shape=space.input_shape, classes=12, seed=0)
 settings = SearchSettings(
     target="60%", evaluations=24, holdout_images=100,
-    supernet=parse_recipe("steps=40,batch_size=16,average=0.9,learning_rate=0.01"),
+    supernet=parse_recipe("steps=150,batch_size=16,average=0.9,learning_rate=0.01"),
     final=parse_recipe("steps=24,batch_size=16,optimizer=rmsprop,learning_rate=0.002,mixup=0.2,"
                        "distillation=0.5"),
 )
@@ -127,16 +128,17 @@ def main() -> int:
         run(table, place / "undisturbed", None)
         whole = time.monotonic() - begin
         print(f"undisturbed: {whole:.0f} s", flush=True)
-        while hit.total() < KILLS or finished == 0:
+        while (more := hit.total() < KILLS or not hit.keys() >= PARTS) or finished == 0:
             folder = place / f"killed{finished}"
             done = False
             while not done:
-                limit = rng.uniform(0.0, 0.5) * whole if hit.total() < KILLS else None
+                limit = rng.uniform(0.0, 0.5) * whole if more else None
                 done = run(table, folder, limit)
                 if not done:
                     part = part_of(folder)
                     hit[part] += 1
                     print(f"kill {hit.total()} after {limit:.1f} s: {part}", flush=True)
+                    more = hit.total() < KILLS or not hit.keys() >= PARTS
             finished += 1
             wrong = differences(folder, place / "undisturbed")
             different += bool(wrong)

@@ -193,6 +193,31 @@ def table(name: str, share: float, evaluations: int) -> None:
               f"{uniform['fresh_accuracy']:10.2%}        {uniform['loss']:9.4f}")  # fmt: skip
 
 
+def pooled(cases: Sequence[str]) -> None:
+    """Print each method beside the default descent, over all targets."""
+    found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {}
+    for key, value in Cells("optimizers").read():
+        if key["case"] in cases and key.get("evaluations") == EVALUATIONS:
+            place = key["case"], key["share"], key["seed"]
+            found.setdefault(key["method"], {})[place] = value
+    print(f"\n{' and '.join(cases)}, all targets, {EVALUATIONS} evaluations: beside the default "
+          "descent, means of pairs with their 95 % intervals")  # fmt: skip
+    reference = found.get(REFERENCE, {})
+    for method, values in found.items():
+        places = sorted(values.keys() & reference.keys())
+        if method == REFERENCE or len(places) < 2:
+            continue
+        pairs = [(values[place], reference[place]) for place in places]
+        losses = [np.log(a["fresh_loss"] / b["fresh_loss"]) for a, b in pairs]
+        points = [100 * (a["fresh_accuracy"] - b["fresh_accuracy"]) for a, b in pairs]
+        (loss, half), (right, apart) = interval(losses), interval(points)
+        low, middle, high = np.expm1([loss - half, loss, loss + half])
+        print(
+            f"{method:32}loss {middle:+7.1%} [{low:+.1%}, {high:+.1%}]  accuracy {right:+.1f} "
+            f"[{right - apart:+.1f}, {right + apart:+.1f}] points, {len(places)} pairs"
+        )
+
+
 def mean(values: Values, field: str) -> tuple[float, float]:
     """Mean and standard deviation over seeds."""
     numbers = np.array([value[field] for value in values.values()])
@@ -204,11 +229,16 @@ def difference(ours: Values, reference: Values) -> str:
     seeds = sorted(ours.keys() & reference.keys())
     if len(seeds) < 2 or ours is reference:
         return "-"
-    pairs = np.array([ours[s]["fresh_loss"] - reference[s]["fresh_loss"] for s in seeds])
-    half = stats.t.ppf(0.975, len(pairs) - 1) * pairs.std(ddof=1) / np.sqrt(len(pairs))
-    low, high = pairs.mean() - half, pairs.mean() + half
+    middle, half = interval([ours[s]["fresh_loss"] - reference[s]["fresh_loss"] for s in seeds])
+    low, high = middle - half, middle + half
     verdict = "worse" if low > 0 else "better" if high < 0 else ""
-    return f"{pairs.mean():+.4f} [{low:+.4f}, {high:+.4f}] {verdict}"
+    return f"{middle:+.4f} [{low:+.4f}, {high:+.4f}] {verdict}"
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values)), float(half)
 
 
 def main() -> int:
@@ -229,6 +259,8 @@ def main() -> int:
         for share in SHARES:
             table(name, share, EVALUATIONS)
         table(name, SHARES[0], LONG)
+    for cases in (CASES, CASES[1:]):
+        pooled(cases)
     return 0
 
 
