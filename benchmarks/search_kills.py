@@ -44,7 +44,7 @@ space = open_space("mobilenetv3-32", width_factor=0.25)
 data = open_dataset("shapes:300", input_shape=space.input_shape, classes=12, seed=0)
 settings = SearchSettings(
     target="60%", evaluations=24, holdout_images=100,
-    supernet=parse_recipe("steps=150,batch_size=16,average=0.9,learning_rate=0.01"),
+    supernet=parse_recipe("steps=80,batch_size=16,average=0.9,learning_rate=0.01"),
     final=parse_recipe("steps=24,batch_size=16,optimizer=rmsprop,learning_rate=0.002,mixup=0.2,"
                        "distillation=0.5"),
 )
