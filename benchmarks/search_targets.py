@@ -42,7 +42,7 @@ TOGETHER = 10  # searches whose candidates are measured in the same sessions
 CANDIDATES = 4
 KEPT = 0.95  # of the searches at least,
 OVER = 0.05  # at most so much over the target
-SUPERNET_STEPS, EVALUATIONS, HOLDOUT = 300, 60, 500
+SUPERNET_STEPS, EVALUATIONS, HOLDOUT = 300, 60, 100
 
 
 def main() -> int:
