@@ -75,6 +75,7 @@ class Dispatch:
         self._failed: dict[str, BoardfitError] = {}  # that are not asked again
         self._last: BoardfitError = DeviceLost("")  # why a board was lost
         self._losses: dict[str, int] = {}
+        self._present: set[str] = set()  # that were offered when it was last looked
 
     @property
     def lost(self) -> dict[str, str]:
@@ -116,6 +117,7 @@ class Dispatch:
                 for news in self.boards.wait(TICK):
                     self._hear(news, accept, give_back)
                 self._look_for_silence(give_back)
+                self._look_for_vanished(give_back)
                 tell()
         finally:
             for board in self.busy:
@@ -133,10 +135,7 @@ class Dispatch:
             return
         busy.heard = time.monotonic()
         if news.lost is not None:
-            # Whoever offers it anew has it asked again.
-            self._losses[news.board] = self._losses.get(news.board, 0) + 1
-            again = self._losses[news.board] <= LOSSES and self.patience > 0
-            self._lose(news.board, DeviceLost(news.lost), give_back, again=again)
+            self._lose_link(news.board, news.lost, give_back)
         elif news.answer is None:
             busy.done = min(1.0, max(0.0, news.done))
         else:
@@ -156,6 +155,19 @@ class Dispatch:
             words = f"{board} has given no sign of life for {self.silence:.0f} s"
             self._lose(board, DeviceTimeout(words), give_back)
 
+    def _look_for_vanished(self, give_back: Callable[[Share], None]) -> None:
+        """Find boards that were lost while they had nothing to do."""
+        offered = set(self.boards.offered())
+        for board in self._present - offered - self.busy.keys():
+            self._lose_link(board, f"{board} is not offered any more", give_back)
+        self._present = {name for name in self.ready() if name in offered}
+
+    def _lose_link(self, board: str, words: str, give_back: Callable[[Share], None]) -> None:
+        """A board that cannot be reached is asked again where somebody offers it anew."""
+        self._losses[board] = self._losses.get(board, 0) + 1
+        again = self._losses[board] <= LOSSES and self.patience > 0
+        self._lose(board, DeviceLost(words), give_back, again=again)
+
     def _lose(
         self,
         board: str,
@@ -165,7 +177,9 @@ class Dispatch:
         again: bool = False,
     ) -> None:
         """What a board was asked goes to others; it is asked nothing more, unless `again`."""
-        give_back(self.busy.pop(board).share)
+        self._present.discard(board)
+        if board in self.busy:
+            give_back(self.busy.pop(board).share)
         self._last = error
         if not again:
             self._failed[board] = error

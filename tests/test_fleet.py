@@ -333,6 +333,7 @@ def test_what_a_lost_board_was_asked_goes_to_others(
     built = build(tmp_path / "table", boards, silence=0.2)
     built.check()
     assert samples(tmp_path / "table") == samples(plain[len(SMALL.layers)])
+    assert "pi-1" in built.lost  # also where it had nothing to do when it was lost
 
 
 class Chatty(BoardsHere):

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import ipaddress
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,8 @@ def test_a_killed_and_a_hung_worker_cost_no_entry(
     built.check()
     assert samples(tmp_path / "table") == samples(plain)
     words = " ".join(step.detail for step in told if step.stage == "boards lost")
-    assert "one was lost: the Dask worker of one" in words
+    # It may have had nothing to do just then.
+    assert re.search("one was lost: (the Dask worker of one ended|one is not offered)", words)
     assert "two was lost: two has given no sign of life for 3 s" in words
     assert workers(inventory) == {}
 
