@@ -113,6 +113,11 @@ def differences(folder: Path, expected: Path) -> list[str]:
     return found
 
 
+def lacks(hit: Counter[str]) -> bool:
+    """Whether more kills are wanted."""
+    return hit.total() < KILLS or not hit.keys() >= PARTS
+
+
 def main() -> int:
     rng = np.random.default_rng(SEED)
     hit: Counter[str] = Counter()
@@ -128,17 +133,16 @@ def main() -> int:
         run(table, place / "undisturbed", None)
         whole = time.monotonic() - begin
         print(f"undisturbed: {whole:.0f} s", flush=True)
-        while (more := hit.total() < KILLS or not hit.keys() >= PARTS) or finished == 0:
+        while lacks(hit) or finished == 0:
             folder = place / f"killed{finished}"
             done = False
             while not done:
-                limit = rng.uniform(0.0, 0.5) * whole if more else None
+                limit = rng.uniform(0.0, 0.5) * whole if lacks(hit) else None
                 done = run(table, folder, limit)
                 if not done:
                     part = part_of(folder)
                     hit[part] += 1
                     print(f"kill {hit.total()} after {limit:.1f} s: {part}", flush=True)
-                    more = hit.total() < KILLS or not hit.keys() >= PARTS
             finished += 1
             wrong = differences(folder, place / "undisturbed")
             different += bool(wrong)

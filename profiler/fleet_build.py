@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..devices.conditions import mismatch
-from ..devices.errors import (
-    BoardsDisagree,
-    ConditionsChanged,
-    DeviceNotFound,
-)
+from ..devices.errors import BoardsDisagree, ConditionsChanged, DeviceNotFound
 from .board_record import board_record
 from .build import Crew, build_with
 from .campaign import MEMORY_CAP, Summary

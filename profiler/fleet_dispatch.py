@@ -160,7 +160,7 @@ class Dispatch:
         offered = set(self.boards.offered())
         for board in self._present - offered - self.busy.keys():
             self._lose_link(board, f"{board} is not offered any more", give_back)
-        self._present = {name for name in self.ready() if name in offered}
+        self._present = set(self.ready())
 
     def _lose_link(self, board: str, words: str, give_back: Callable[[Share], None]) -> None:
         """A board that cannot be reached is asked again where somebody offers it anew."""

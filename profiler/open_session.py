@@ -14,10 +14,10 @@ from .operators import OperatorProfile, Placement
 from .run_benchmark_model import BenchmarkModelSession
 from .run_litert import WorkerSession
 from .run_trtexec import TrtexecSession
-from .visits import Model, Round, Visit, VisitRequest
+from .visits import Model, Streams
 
 
-class Session(Protocol):
+class Session(Streams, Protocol):
     """What runs models on a board; a context manager that ends it. See `WorkerSession`.
 
     `reference_interval` is how many visits may lie between two to the reference model, so that
@@ -48,25 +48,6 @@ class Session(Protocol):
 
     def unload(self) -> None:
         """Free all models."""
-
-    def measure(
-        self,
-        visits: Sequence[tuple[str, int]],
-        *,
-        number: int = 0,
-        warmup: int = 1,
-        samples: int = 2,
-    ) -> Iterator[Visit | Round]:
-        """Visit loaded models, given by key and repeats; yield each `Visit`, then one `Round`."""
-
-    def stream(
-        self,
-        requests: Iterable[Model | VisitRequest | None],
-        *,
-        warmup: int = 1,
-        samples: int = 2,
-    ) -> Iterator[str | Visit | Round]:
-        """Load and visit as is asked, without the board waiting for the next request."""
 
     def predict(self, key: str, images: FloatArray, *, batch: int = 64) -> FloatArray:
         """Run a loaded model on images one by one; return its outputs."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import abc
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from .compact import Piece
 from .schedule import LONGEST_INFERENCE, SHORTEST_INFERENCE
@@ -54,10 +54,10 @@ class Round:
     conditions: Mapping[str, float]
 
 
-class Streams(abc.ABC):
+class Streams(Protocol):
     """What answers a stream of requests, and so those for visits alone."""
 
-    @abc.abstractmethod
+    @abstractmethod
     def stream(
         self,
         requests: Iterable[Model | VisitRequest | None],

@@ -8,6 +8,8 @@ from typing import Literal
 
 from .trial import Criterion
 
+ALONE = 3  # coordinates, of which one can lower the metric by a whole iteration's reduction
+
 
 @dataclass(frozen=True)
 class DescentSettings:
@@ -89,9 +91,6 @@ SINGLE_LAYER = DescentSettings(
 
 DEFAULT = DescentSettings()
 """For about 120 evaluations: few large steps, guided, then swaps for the rest of the budget."""
-
-
-ALONE = 3  # coordinates, of which one can lower the metric by a whole iteration's reduction
 
 
 def scaled(
