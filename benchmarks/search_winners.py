@@ -4,14 +4,15 @@ python benchmarks/search_winners.py [--tiny]
 
 What the default descent chose at 25 % of the full latency (search seeds 0 to 2, cells of
 `search_optimizers.py`, which has to be run before) and the uniformly narrowed network are trained
-from scratch with three seeds each, judged on fresh pictures, and measured interleaved. Cells of
-`results/winners.jsonl`.
+with three seeds each, from scratch and from the super-network's weights (`inherit`), judged on
+fresh pictures, and measured interleaved. Cells of `results/winners.jsonl`.
 """
 
 import argparse
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from boardfit.search.space import Architecture
 from boardfit.search.training import train_network
 
 TRAINING_SEEDS = range(3)
+STARTS = ("from scratch", "inherited")
 GAIN = 0.04  # of accuracy, over uniform narrowing
 
 
@@ -47,9 +49,14 @@ def winners(name: str) -> dict[str, Architecture]:
     return found
 
 
-def train(case: Case, architecture: Architecture, seed: int, steps: int) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(seed)
-    module = NetworkModule(case.space.network(architecture), generator)
+def train(
+    case: Case, architecture: Architecture, start: str, seed: int, steps: int
+) -> dict[str, Any]:
+    if start == "inherited":
+        module = case.supernet.slice(architecture)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        module = NetworkModule(case.space.network(architecture), generator)
     train_network(module, case.dataset, replace(FINAL_RECIPE, steps=steps), seed=seed)
     return {"accuracy": evaluate(module, case.fresh, case.dataset.task).accuracy}
 
@@ -62,26 +69,31 @@ def main() -> int:
     store = Cells("winners", Path("runs/bench-search/tiny")) if tiny else Cells("winners")
     met = True
     for name in CASES:
-        case, accuracy = open_case(name), {}
+        case = open_case(name)
         chosen = winners(name)
         if len(chosen) < 2:
             print(f"{name}: run search_optimizers.py first")
             return 2
-        for label, architecture in chosen.items():
-            for seed in TRAINING_SEEDS:
-                key = {"case": name, "network": list(architecture), "seed": seed, "steps": steps}
-                store.compute(key, partial(train, case, architecture, seed, steps))
-                value = store.find(key)
-                accuracy.setdefault(label, []).append(value["accuracy"] if value else np.nan)
+        accuracy: dict[tuple[str, str], list[float]] = {}
+        for start, (label, architecture), seed in product(STARTS, chosen.items(), TRAINING_SEEDS):
+            key = {"case": name, "network": list(architecture), "start": start, "seed": seed,
+                   "steps": steps}  # fmt: skip
+            store.compute(key, partial(train, case, architecture, start, seed, steps))
+            value = store.find(key)
+            accuracy.setdefault((start, label), []).append(value["accuracy"] if value else np.nan)
         networks = {label: case.space.network(a) for label, a in chosen.items()}
         measured = measure_tied(case.table, connect("local"), networks)
-        for label, values in accuracy.items():
-            print(f"{name}, {label}: accuracy {np.mean(values):.2%} ({np.std(values, ddof=1):.2%}, "
-                  f"{len(values)} training seeds), {measured[label].seconds * 1e6:.1f} us "
+        for (start, label), values in accuracy.items():
+            print(f"{name}, {label}, {start}: accuracy {np.mean(values):.2%} "
+                  f"({np.std(values, ddof=1):.2%}, {len(values)} training seeds), "
+                  f"{measured[label].seconds * 1e6:.1f} us "
                   f"(predicted {measured[label].predicted.seconds * 1e6:.1f})")  # fmt: skip
-        gain = np.mean([v for label in accuracy if label != "uniform" for v in accuracy[label]])
-        gain -= np.mean(accuracy["uniform"])
-        met &= bar(f"{name}: points over uniform narrowing", float(gain), GAIN, least=True)
+        for start in STARTS:
+            found = [v for (s, label), values in accuracy.items() for v in values
+                     if s == start and label != "uniform"]  # fmt: skip
+            gain = np.mean(found) - np.mean(accuracy[start, "uniform"])
+            met &= bar(f"{name}, {start}: points over uniform narrowing", float(gain), GAIN,
+                       least=True)  # fmt: skip
     return int(not met)
 
 

@@ -49,13 +49,17 @@ def train_finalist(
     compute: Compute,
     report: Report,
 ) -> NetworkModule:
-    """Train one network from scratch; finalists start from the same seed.
+    """Train one network on its own; finalists start from the same seed.
 
-    Where the recipe asks for distillation the super-network's full network is the teacher. Its
+    It begins at random, or with the super-network's weights where the recipe says `inherit`. Where
+    it asks for distillation the super-network's full network is the teacher. The training's
     checkpoint is in `folder`, if that is given. The module comes back on the CPU.
     """
-    generator = torch.Generator().manual_seed(settings.seed + 2)
-    module = NetworkModule(space.network(architecture), generator)
+    if settings.final.inherit:
+        module = supernet.slice(architecture)
+    else:
+        generator = torch.Generator().manual_seed(settings.seed + 2)
+        module = NetworkModule(space.network(architecture), generator)
     with compute.ranks.training({"train": name, "architecture": list(architecture)}):
         train_network(
             module,

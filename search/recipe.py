@@ -38,8 +38,11 @@ class Recipe:
 
     `label_smoothing` is spread over all classes; `average` is the decay of an exponential moving
     average of weights and batch statistics, which is then the result (0: none). `augmentation`
-    is what happens to images beyond what the data set itself asks for. `distillation` is the share
-    of the loss that is the distance to the super-network's full network (final training only).
+    is what happens to images beyond what the data set itself asks for.
+
+    For the final training only: `distillation` is the share of the loss that is the distance to the
+    super-network's full network; with `inherit` weights begin as the super-network's, cut to size,
+    and not at random.
 
     A super-network trains its full network alone for `full_first` (a fraction of the steps):
     until the largest has learnt something, random sub-networks only disturb one another.
@@ -61,6 +64,7 @@ class Recipe:
     label_smoothing: float = 0.0
     average: float = 0.0
     distillation: float = 0.0
+    inherit: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:

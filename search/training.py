@@ -63,8 +63,11 @@ def train_supernet(
     read, `InputError` for a recipe that does not fit, `RunFolderError` for a checkpoint that is
     damaged or another run's, `RankLost`.
     """
-    if recipe.distillation:
-        raise InputError("a super-network has no teacher: leave distillation to the final recipe")
+    if recipe.distillation or recipe.inherit:
+        raise InputError(
+            "a super-network has no teacher and inherits no weights: leave distillation and "
+            "inherit to the final recipe"
+        )
     full_steps = round(recipe.full_first * recipe.steps)
 
     def passes(run: nn.Module, step: int) -> list[Pass]:

@@ -32,8 +32,9 @@ from boardfit.profiler.table import LookupTable
 from boardfit.reports.frames import candidates_frame, finalists_frame
 from boardfit.search.baseline import uniform_baseline
 from boardfit.search.checkpoint import read_checkpoint
+from boardfit.search.compute import Compute
 from boardfit.search.data import Dataset, open_dataset
-from boardfit.search.finalists import prove_finalists
+from boardfit.search.finalists import prove_finalists, train_finalist
 from boardfit.search.metrics import latency, measured
 from boardfit.search.network_module import NetworkModule
 from boardfit.search.pipeline import search, search_targets
@@ -41,6 +42,7 @@ from boardfit.search.recipe import Recipe
 from boardfit.search.result import SearchResult, read_result, write_result
 from boardfit.search.settings import SearchSettings, parse_target
 from boardfit.search.spaces import open_space
+from boardfit.search.supernet import SuperNetwork
 from boardfit.summary import search_rows, search_words
 
 from .report_examples import make_search
@@ -287,6 +289,22 @@ def test_targets_are_read(text: str, value: tuple[float, bool]) -> None:
 def test_other_targets_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a latency"):
         parse_target(text)
+
+
+@pytest.mark.parametrize("inherit", [False, True])
+def test_a_final_training_begins_at_random_or_with_the_super_networks_weights(
+    dataset: Dataset, inherit: bool
+) -> None:
+    supernet = SuperNetwork(SPACE, torch.Generator().manual_seed(7))
+    architecture = SPACE.narrowed(0.5)
+    standing = replace(TINY, steps=1, learning_rate=1e-12, inherit=inherit)
+    module = train_finalist(
+        "found", SPACE, architecture, dataset, replace(SETTINGS, final=standing), None, supernet,
+        Compute(), silent,
+    )  # fmt: skip
+    trained, inherited = module.state_dict(), supernet.slice(architecture).state_dict()
+    same = [torch.allclose(trained[n], inherited[n], atol=1e-6) for n in trained if "weight" in n]
+    assert all(same) is inherit
 
 
 def test_candidates_are_measured_before_one_is_chosen(

@@ -212,14 +212,15 @@ def distance(pupil: NetworkModule, teacher: NetworkModule, dataset: Dataset) -> 
     return float(dataset.task.imitation(*outputs).mean())
 
 
-def test_a_teacher_without_a_share_of_the_loss_is_refused(dataset: Dataset) -> None:
+def test_a_teacher_belongs_to_a_final_training_with_a_share_of_the_loss(dataset: Dataset) -> None:
     module = NetworkModule(SPACE.network(SPACE.full), torch.Generator().manual_seed(3))
     with pytest.raises(InputError, match="needs a teacher"):
         train_network(module, dataset, replace(RECIPE, distillation=0.5), seed=0)
     with pytest.raises(InputError, match="a share of the loss"):
         train_network(module, dataset, RECIPE, seed=0, teacher=module)
-    with pytest.raises(InputError, match="leave distillation to the final recipe"):
-        together(dataset, replace(RECIPE, distillation=0.5))(None, silent)
+    for wrong in (replace(RECIPE, distillation=0.5), replace(RECIPE, inherit=True)):
+        with pytest.raises(InputError, match="leave distillation and inherit to the final recipe"):
+            together(dataset, wrong)(None, silent)
 
 
 def test_bfloat16_trains_float32_weights_to_nearly_the_same(dataset: Dataset) -> None:
