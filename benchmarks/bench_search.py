@@ -12,7 +12,7 @@ from parts import run_parts
 
 PARTS = ("targets", "export", "nasbench", "depth", "samples", "step", "kills", "imagenet", "gpu")
 # Run where they are named, until their cells are there.
-HOURS = ("supernet", "optimizers", "winners", "cost")
+HOURS = ("supernet", "laws", "optimizers", "winners", "cost")
 
 if __name__ == "__main__":
     sys.exit(run_parts(PARTS, "search", if_named=HOURS))
