@@ -1,10 +1,11 @@
 """Spend evaluations on promising networks: predict the loss from those evaluated so far.
 
 Ridge regression in closed form on the normalised coordinates (0 where a block is gone) and their
-squares; an operator has a feature of its own instead, 1 where it is chosen. Its strength is chosen
-by leave-one-out errors, which the singular value decomposition gives without refitting (Golub,
-Heath, Wahba: "Generalized cross-validation", Technometrics 1979, section 2). The predictions only
-sort proposals; nothing is ever chosen without being scored.
+squares; an operator has a feature of its own instead, 1 where it is chosen. What is predicted is
+the logarithm of the loss, so that networks that have lost everything do not decide the fit. The
+regression's strength is chosen by leave-one-out errors, which the singular value decomposition
+gives without refitting (Golub, Heath, Wahba: "Generalized cross-validation", Technometrics 1979,
+section 2). The predictions only sort proposals; nothing is ever chosen without being scored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ STRENGTHS = tuple(float(strength) for strength in 10.0 ** np.arange(-3, 4))
 
 @dataclass(frozen=True)
 class Guide:
-    """A prediction of the loss: linear in the standardised features of an architecture."""
+    """A prediction of the loss's logarithm: linear in an architecture's standardised features."""
 
     space: SearchSpace
     centre: Values
@@ -34,17 +35,22 @@ class Guide:
     offset: float
 
     def predict(self, architectures: Architectures) -> Values:
-        """The expected loss of each canonical architecture, float64 [n]."""
+        """The expected logarithm of each canonical architecture's loss, float64 [n]."""
         features = _features(self.space, architectures)
         return (features - self.centre) / self.scale @ self.weights + self.offset
 
 
 def fit(space: SearchSpace, trials: Sequence[Trial]) -> Guide:
-    """Learn from all trials so far. Raises ValueError for fewer than two."""
+    """Learn from all trials so far. Raises ValueError for fewer than two.
+
+    Where a loss is not positive, losses themselves are what is predicted.
+    """
     if len(trials) < 2:
         raise ValueError("a guide needs at least two trials")
     features = _features(space, [trial.architecture for trial in trials])
     loss = np.array([trial.loss for trial in trials])
+    if loss.min() > 0:
+        loss = np.log(loss)
     centre, scale, offset = features.mean(axis=0), features.std(axis=0), float(loss.mean())
     scale[scale == 0] = 1.0  # never varied so far: it can say nothing
     left, singular, right = np.linalg.svd((features - centre) / scale, full_matrices=False)

@@ -1,4 +1,8 @@
-"""Spend what is left of a budget on swaps: shrink one layer, grow another, at an equal metric."""
+"""Spend what is left of a budget on swaps: shrink one layer, grow another, at an equal metric.
+
+With a guide, half of the candidates that it screens are random networks within the target: swaps
+seldom bring back a block that the descent has removed.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import numpy as np
 
 from .descent_settings import DescentSettings
 from .guide import most_promising
-from .metrics import Rows
 from .moves import Moves
+from .random_search import random_within
 from .space import Architecture
 from .trial import Evaluate, Trial, rank
 
@@ -34,17 +38,18 @@ def polish(
         within = [trial for trial in trials.values() if trial.metric <= target]
         best = min(within, key=lambda trial: rank(trial, settings.criterion))
         limit = min(settings.polish_batch, evaluations - len(trials))
-        start = moves.repeat(best.architecture, settings.polish_batch * settings.oversample)
-        rows, values = moves.swap(start, target, rng)
-        found = _new(moves, rows[(values <= target) & (values >= settings.floor * target)], trials)
+        guided = settings.oversample > 1 and len(trials) >= settings.guide_after
+        count = settings.polish_batch * settings.oversample // (2 if guided else 1)
+        rows, values = moves.swap(moves.repeat(best.architecture, count), target, rng)
+        floor = settings.floor * target
+        found = moves.canonical(rows[(values <= target) & (values >= floor)])
+        if guided:
+            found += random_within(moves, target, settings.floor, best.architecture, rng, count)
+        found = [a for a in dict.fromkeys(found) if a not in trials]
         fruitless = 0 if found else fruitless + 1
-        if settings.oversample > 1 and len(found) > limit and len(trials) >= settings.guide_after:
+        if guided and len(found) > limit:
             chosen = most_promising(moves.space, list(trials.values()), found, limit)
             found = [found[i] for i in chosen]
         scored = evaluate(found[:limit], "polish")
         trials.update((trial.architecture, trial) for trial in scored)
         yield from scored
-
-
-def _new(moves: Moves, rows: Rows, trials: dict[Architecture, Trial]) -> list[Architecture]:
-    return [a for a in moves.canonical(rows) if a not in trials]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,7 +33,8 @@ from boardfit.search.guide import fit, most_promising
 from boardfit.search.history import History
 from boardfit.search.moves import Moves, gates, relevant
 from boardfit.search.nondominated_sorting import NsgaSettings, nsga
-from boardfit.search.random_search import RandomSettings, random_search
+from boardfit.search.polish import polish
+from boardfit.search.random_search import RandomSettings, random_search, random_within
 from boardfit.search.space import Architecture, SearchSpace
 from boardfit.search.trial import Trial, best_trial
 
@@ -284,6 +286,24 @@ def test_the_polish_never_makes_it_worse_and_stays_within_the_band() -> None:
     assert best_trial(trials, 0.4 * FULL).loss < reached.loss
 
 
+@pytest.mark.parametrize("oversample", [1, 12])
+def test_a_guided_polish_also_looks_far_from_the_best(oversample: int) -> None:
+    # All that is known within the target is a poor network; what else is known teaches the guide.
+    rng, moves = np.random.default_rng(0), Moves(SPACE, METRIC)
+    evaluate, target = Evaluator(SPACE, Objective(SPACE, 1), METRIC), 0.4 * FULL
+    within = evaluate(random_within(moves, target, 0.9, SPACE.smallest, rng, 99))
+    worst = max(within, key=lambda trial: trial.loss)
+    others = [a for a in (SPACE.random(rng) for _ in range(99)) if METRIC([a])[0] > target]
+    known = {t.architecture: t for t in (worst, *evaluate(others))}
+    settings = replace(DEFAULT, oversample=oversample)
+    end = len(known) + settings.polish_batch
+    found = list(polish(moves, evaluate, target, rng, settings, known, end))
+    assert len(found) == settings.polish_batch
+    apart = [np.count_nonzero(np.subtract(t.architecture, worst.architecture)) for t in found]
+    # A swap shrinks at most two coordinates and grows three, and may end a block with all it has.
+    assert (max(apart) > 8) == (oversample > 1)
+
+
 def test_several_targets_are_met_by_one_descent() -> None:
     targets = [0.6 * FULL, 0.25 * FULL, 0.4 * FULL]
     objective = Objective(SPACE, 1)
@@ -486,9 +506,17 @@ def test_the_guide_orders_networks_it_has_not_seen() -> None:
     assert (np.diff(predicted[order]) >= 0).all()
 
 
-def test_a_guide_of_equal_networks_predicts_their_mean() -> None:
-    trials = [Trial(i, SPACE.full, 0.5, float(i), 1.0, "sample") for i in range(3)]
-    assert fit(SPACE, trials).predict([SPACE.full, SPACE.smallest]).tolist() == [1.0, 1.0]
+@pytest.mark.parametrize(
+    ("losses", "predicted"),
+    [((1.0, 10.0, 100.0), math.log(10.0)), ((0.0, 1.0, 2.0), 1.0), ((-1.0, 2.0, 5.0), 2.0)],
+)
+def test_a_guide_of_equal_networks_predicts_their_mean(
+    losses: tuple[float, ...], predicted: float
+) -> None:
+    # Of the logarithms, where all losses have one.
+    trials = [Trial(i, SPACE.full, 0.5, loss, 1.0, "sample") for i, loss in enumerate(losses)]
+    found = fit(SPACE, trials).predict([SPACE.full, SPACE.smallest])
+    assert found.tolist() == pytest.approx([predicted, predicted])
     with pytest.raises(ValueError, match="two trials"):
         fit(SPACE, trials[:1])
 
