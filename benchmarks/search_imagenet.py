@@ -30,7 +30,7 @@ from boardfit.search.settings import SearchSettings
 from boardfit.search.spaces import open_space
 
 SEED = 0
-IMAGES = {"train": 240, "val": 24}
+IMAGES = {"train": 240, "val": 60}  # all classes are in both
 OPTIONS = {"classes": len(shapes.CLASSES)}
 
 
