@@ -175,11 +175,12 @@ def main() -> int:
             found.setdefault(name, []).append(value)
     results = {name: describe(name, values) for name, values in found.items()}
     aim, our_seconds = results.pop("ours")
+    for name, (_, whole) in results.items():
+        print(f"{name}: {whole / our_seconds:.2f} times our core seconds")
     reached = [whole for accuracy, whole in results.values() if accuracy >= aim]
     if not reached:
-        print("no setting of V1 comes to our accuracy")
-        return 0
-    ratio = min(reached) / our_seconds
+        print("no setting of V1 comes to our accuracy; the longest stands for it")
+    ratio = min(reached, default=max(whole for _, whole in results.values())) / our_seconds
     return int(not bar("core seconds of V1 over ours", ratio, AIM, least=True, form=".2f"))
 
 
