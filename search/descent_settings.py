@@ -32,8 +32,8 @@ class DescentSettings:
 
     `evaluations` bounds the networks that are scored in all: a descent that would need more is cut
     short by one step to the target, with up to `samples` networks. What is left when the target is
-    met goes into swaps of widths at equal metric, `polish_batch` a time (0: no polish;
-    `evaluations=None`: neither).
+    met goes into swaps of widths at equal metric and, with a guide, random networks within it,
+    `polish_batch` a time (0: no polish; `evaluations=None`: neither).
     """
 
     samples: int = 10
