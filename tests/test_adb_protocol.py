@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import select
 import socket
 import struct
 import threading
@@ -390,11 +391,10 @@ class Cable:
         self.gone = False
 
     def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
-        self._link.settimeout(transport_timeout_s)
-        try:
-            return self._link.recv(numbytes)
-        except TimeoutError:
-            raise UsbReadFailedError("no data", USBErrorTimeout()) from None
+        # Not by the socket's own timeout, which another thread may set anew for what it writes.
+        if not select.select([self._link], [], [], transport_timeout_s)[0]:
+            raise UsbReadFailedError("no data", USBErrorTimeout())
+        return self._link.recv(numbytes)
 
     def bulk_write(self, data: bytes, transport_timeout_s: float) -> int:
         if self.gone:

@@ -113,15 +113,22 @@ def test_a_board_without_python_is_measured_with_the_tool(board: Device) -> None
 
 
 def test_what_is_visited_is_what_another_runtime_measures(board: Device) -> None:
-    with open_session(board) as session:
+    tool: list[float] = []
+    ours: list[float] = []
+    with (
+        open_session(board) as session,
+        open_session(replace(board, python=sys.executable)) as worker,
+    ):
         session.load_one(Model("long", lambda: LARGE))
-        visits = [a for a in session.measure([("long", 1)] * 2) if isinstance(a, Visit)]
-    with open_session(replace(board, python=sys.executable)) as worker:
         worker.load_one(Model("long", lambda: LARGE))
-        others = [a for a in worker.measure([("long", 1)] * 3) if isinstance(a, Visit)]
-    tool = min(min(visit.seconds) for visit in visits)
-    ours = min(min(visit.seconds) for visit in others)
-    assert 0.5 < tool / ours < 2  # the same kernels on the same core, whatever else runs there
+        for _ in range(20):  # in turns, until both have met a quiet moment
+            for asked, seconds in ((session, tool), (worker, ours)):
+                visits = [a for a in asked.measure([("long", 1)] * 2) if isinstance(a, Visit)]
+                seconds += [second for visit in visits for second in visit.seconds]
+            if 0.5 < min(tool) / min(ours) < 2:
+                break
+    # The same kernels on the same core, whatever else runs there.
+    assert 0.5 < min(tool) / min(ours) < 2
 
 
 def test_program_and_models_travel_once(board: Device, monkeypatch: pytest.MonkeyPatch) -> None:
